@@ -1,0 +1,93 @@
+//! The file a guard starts from: `guard.json`. The provider writes it; on a cloud server user data does.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Everything a guard must be told; what it can observe is not in here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GuardConfig {
+    pub workspace: String,
+    /// Name of the database as a whole; the store's keys live under `/ha/<workspace>/<cluster>/`.
+    pub cluster: String,
+    pub region: String,
+    /// This node; the name of its server.
+    pub node: String,
+    /// Makes the cluster when none exists. Read once, at the first start: afterwards the role is observed.
+    pub declared_primary: bool,
+    /// `address:port` for the HTTP endpoints.
+    pub listen: String,
+    /// Binds outgoing connections here, so that relays and others see who calls.
+    pub source_address: Option<String>,
+    pub postgres: PostgresConfig,
+    pub store: StoreConfig,
+    /// The other nodes of the cluster.
+    pub peers: Vec<Peer>,
+    /// How often the database is looked at.
+    pub sample_interval_ms: u64,
+    /// Status changes are appended here, one JSON object a line.
+    pub events: PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PostgresConfig {
+    /// Folder with `initdb`, `postgres`, `pg_basebackup`.
+    pub bin_dir: PathBuf,
+    pub data_dir: PathBuf,
+    pub log_file: PathBuf,
+    /// Where clients reach it.
+    pub address: String,
+    /// Where other regions reach it (the relay's side on the local target).
+    pub public_address: String,
+    pub port: u16,
+    /// Short: 107 bytes is the limit of a socket's path.
+    pub socket_dir: PathBuf,
+    /// Own settings of the workspace (`max_connections` …), written after the guard's own.
+    pub settings: std::collections::BTreeMap<String, String>,
+    /// Addresses that may connect, for `pg_hba.conf`; all of them need TLS and a password.
+    pub allow: Vec<String>,
+    pub tls: TlsFiles,
+    /// Files of mode 0600, one password each.
+    pub admin_password_file: PathBuf,
+    pub replication_password_file: PathBuf,
+    pub app_password_file: PathBuf,
+    pub app_user: String,
+    pub app_database: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    pub ca: PathBuf,
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreConfig {
+    /// `https://address:2379`; the own region's member first.
+    pub endpoints: Vec<String>,
+    pub tls: TlsFiles,
+}
+
+/// Another node, as this region reaches it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peer {
+    pub region: String,
+    pub node: String,
+    pub address: String,
+    pub port: u16,
+    /// `http://address:8008`
+    pub guard: String,
+}
+
+/// The name a node streams under, and its slot: letters, digits and underscores only
+/// (slots allow nothing else, and `synchronous_standby_names` would need quotes).
+pub fn stream_name(node: &str) -> String {
+    let plain: String = node.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect();
+    format!("ha_{plain}")
+}

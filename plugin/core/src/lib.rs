@@ -1,0 +1,20 @@
+//! The pure heart of `ha`: what is wanted, what was seen, what is wrong and what to do.
+//!
+//! Nothing here opens a file or a socket, reads a clock or knows the shell; the crate has no
+//! dependency that could. Times are arguments.
+
+pub mod agent;
+pub mod check;
+pub mod config;
+pub mod desired;
+pub mod finding;
+pub mod geo;
+pub mod lag;
+pub mod lsn;
+pub mod model;
+pub mod names;
+pub mod plan;
+pub mod report;
+pub mod resource;
+pub mod status;
+pub mod unit;

@@ -1,0 +1,106 @@
+//! What a guard says about its node: `GET /report` answers this, as JSON.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::lsn::Lsn;
+
+/// One look at one database node. Ages are measured by the node's own clock, so that clocks need not agree.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeReport {
+    pub workspace: String,
+    pub region: String,
+    pub node: String,
+    /// When the guard took the sample that `database` and `wal` come from.
+    pub sampled_at: Timestamp,
+    /// Age of that sample when the answer was sent; large when the database hangs.
+    pub age: Duration,
+    pub database: DatabaseReport,
+    /// On a primary: how far the log was at which moment, newest last.
+    pub samples: Vec<WalSample>,
+    pub store: StoreReport,
+    pub guard_version: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DatabaseState {
+    /// No data folder yet.
+    Absent,
+    /// Being made: `initdb`, or a copy of the primary.
+    Creating,
+    Starting,
+    Running,
+    Stopped,
+    /// Should run and does not, or does not answer.
+    Failed,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DatabaseReport {
+    pub state: DatabaseState,
+    /// Why, when it is not running.
+    pub detail: Option<String>,
+    /// None while it does not answer.
+    pub role: Option<NodeRole>,
+    pub system_identifier: Option<String>,
+    /// Of the last log received (replica) or written (primary).
+    pub timeline: Option<u32>,
+    /// Primary: `pg_current_wal_lsn()`.
+    pub written: Option<Lsn>,
+    /// Replica: the greater of received and replayed (the first alone falls back after a restart).
+    pub received: Option<Lsn>,
+    pub replayed: Option<Lsn>,
+    /// Replica: since the last message of its upstream; none when nothing streams.
+    pub upstream_silence: Option<Duration>,
+    /// Replica: the node it was told to follow.
+    pub upstream: Option<String>,
+    pub replay_paused: bool,
+    /// Primary: who streams from it.
+    pub senders: Vec<Sender>,
+    pub slots: Vec<Slot>,
+    pub started_at: Option<Timestamp>,
+    /// Connections in use and allowed.
+    pub connections: Option<(u32, u32)>,
+}
+
+/// As observed, never as declared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeRole {
+    Primary,
+    Replica,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sender {
+    pub node: String,
+    pub state: String,
+    pub sync_state: String,
+    pub replayed: Option<Lsn>,
+    /// Since the replica last answered.
+    pub silence: Option<Duration>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Slot {
+    pub name: String,
+    pub active: bool,
+    pub retained_bytes: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WalSample {
+    pub lsn: Lsn,
+    /// Before the answer was sent.
+    pub age: Duration,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StoreReport {
+    /// The store answers reads that need its quorum.
+    pub healthy: bool,
+    pub detail: Option<String>,
+}

@@ -1,0 +1,1 @@
+//! Databases: observe, create, replicate. PostgreSQL first.

@@ -1,0 +1,1 @@
+//! HAProxy and health probes.

@@ -1,0 +1,1 @@
+//! The agent beside each database; one small binary with several faces.

@@ -1,0 +1,1 @@
+//! workspace.ncl to typed model: the contract library and its evaluation.

@@ -1,0 +1,1 @@
+//! The agreement store: compare-and-swap and watch over etcd.
