@@ -75,7 +75,11 @@ pub enum ProviderError {
     #[error("{what}")]
     Refused { what: String, help: String },
     #[error("{what}: {source}")]
-    Io { what: String, #[source] source: std::io::Error },
+    Io {
+        what: String,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("{what}")]
     Other { what: String },
 }
@@ -104,11 +108,15 @@ impl ProviderError {
     /// What to type or change next.
     pub fn help(&self) -> Option<String> {
         match self {
-            Self::NotInstalled { package, .. } => Some(format!("install it: ./scripts/start.sh does, or: apt-get install {package}")),
+            Self::NotInstalled { package, .. } => Some(format!(
+                "install it: ./scripts/start.sh does, or: apt-get install {package}"
+            )),
             Self::Refused { help, .. } => Some(help.clone()),
             Self::Missing { .. } => Some("run: ha plan, then ha provision without a filter".into()),
             Self::Protected { .. } => Some("set protect = false in workspace.ncl first".into()),
-            Self::OutcomeUnknown { .. } | Self::NotReady { .. } => Some("run the same command again: it finishes what is there".into()),
+            Self::OutcomeUnknown { .. } | Self::NotReady { .. } => {
+                Some("run the same command again: it finishes what is there".into())
+            }
             Self::RateLimited { .. } => Some("wait and run the same command again".into()),
             _ => None,
         }

@@ -88,6 +88,15 @@ pub struct Peer {
 /// The name a node streams under, and its slot: letters, digits and underscores only
 /// (slots allow nothing else, and `synchronous_standby_names` would need quotes).
 pub fn stream_name(node: &str) -> String {
-    let plain: String = node.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect();
+    let plain: String = node
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '_'
+            }
+        })
+        .collect();
     format!("ha_{plain}")
 }

@@ -89,7 +89,11 @@ impl Finding {
     }
 
     pub fn label(mut self, path: impl Into<String>, text: impl Into<String>) -> Self {
-        self.labels.push(Label { text: text.into(), path: Some(path.into()), place: None });
+        self.labels.push(Label {
+            text: text.into(),
+            path: Some(path.into()),
+            place: None,
+        });
         self
     }
 }

@@ -77,7 +77,9 @@ impl ProviderName {
     }
 
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Digitalocean, Self::Hetzner, Self::Aws, Self::Local].into_iter().find(|it| it.as_str() == text)
+        [Self::Digitalocean, Self::Hetzner, Self::Aws, Self::Local]
+            .into_iter()
+            .find(|it| it.as_str() == text)
     }
 }
 

@@ -72,7 +72,11 @@ pub struct ResourceId {
 
 impl ResourceId {
     pub fn new(region: &RegionName, kind: Kind, name: impl Into<String>) -> Self {
-        Self { region: region.clone(), kind, name: name.into() }
+        Self {
+            region: region.clone(),
+            kind,
+            name: name.into(),
+        }
     }
 }
 

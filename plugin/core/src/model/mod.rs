@@ -60,7 +60,9 @@ impl Role {
 
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.to_ascii_lowercase();
-        [Self::Primary, Self::Secondary, Self::Tertiary, Self::Witness].into_iter().find(|role| role.as_str() == text)
+        [Self::Primary, Self::Secondary, Self::Tertiary, Self::Witness]
+            .into_iter()
+            .find(|role| role.as_str() == text)
     }
 }
 
