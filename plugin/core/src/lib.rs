@@ -7,6 +7,7 @@ pub mod agent;
 pub mod check;
 pub mod config;
 pub mod desired;
+pub mod event;
 pub mod finding;
 pub mod geo;
 pub mod lag;
