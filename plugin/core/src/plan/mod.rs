@@ -42,3 +42,69 @@ pub struct Step {
     pub desired: Option<Resource>,
     pub live: Option<Live>,
 }
+
+impl Action {
+    /// As in the column `action`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Replace => "replace",
+            Self::Delete => "delete",
+            Self::None => "none",
+            Self::Conflict => "conflict",
+        }
+    }
+
+    /// Something would be done.
+    pub const fn acts(self) -> bool {
+        !matches!(self, Self::None | Self::Conflict)
+    }
+}
+
+impl Risk {
+    /// As in the column `risk`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
+}
+
+/// One step per resource, wanted or live, in an order in which they can be carried out.
+pub fn plan(desired: &[Resource], live: &[Live]) -> Vec<Step> {
+    let _ = (desired, live);
+    Vec::new()
+}
+
+/// The removal of everything, protected things included: whoever calls it has asked for the workspace's name.
+pub fn destroy(live: &[Live]) -> Vec<Step> {
+    let _ = live;
+    Vec::new()
+}
+
+/// Only the steps of one region.
+pub fn in_region(steps: Vec<Step>, region: &str) -> Vec<Step> {
+    steps.into_iter().filter(|step| step.id.region == region).collect()
+}
+
+/// Something would be done.
+pub fn has_changes(steps: &[Step]) -> bool {
+    steps.iter().any(|step| step.action.acts())
+}
+
+/// What a step of a selection waits for that neither exists nor is part of the selection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blocked {
+    pub step: ResourceId,
+    pub needs: Vec<ResourceId>,
+}
+
+/// Steps of `selected` that could not be carried out, since something they need is neither live nor selected.
+pub fn blocked_by(selected: &[Step], live: &[Live]) -> Vec<Blocked> {
+    let _ = (selected, live);
+    Vec::new()
+}
