@@ -1,6 +1,6 @@
 //! The file a guard starts from: `guard.json`. The provider writes it; on a cloud server user data does.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +45,7 @@ pub struct PostgresConfig {
     /// Short: 107 bytes is the limit of a socket's path.
     pub socket_dir: PathBuf,
     /// Own settings of the workspace (`max_connections` …), written after the guard's own.
-    pub settings: std::collections::BTreeMap<String, String>,
+    pub settings: BTreeMap<String, String>,
     /// Addresses that may connect, for `pg_hba.conf`; all of them need TLS and a password.
     pub allow: Vec<String>,
     pub tls: TlsFiles,
@@ -99,4 +99,52 @@ pub fn stream_name(node: &str) -> String {
         })
         .collect();
     format!("ha_{plain}")
+}
+
+/// `relay.json`: what the relay of one region listens on, and how it knows who calls.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RelayConfig {
+    /// The region whose servers stand behind the fronts.
+    pub region: String,
+    /// `address:port` that answers `GET /links` and `GET /connections`.
+    pub status: String,
+    pub fronts: Vec<Front>,
+    /// Third octet of a caller's address, as text, to the region that owns it: `{"2": "eu-central"}`.
+    pub regions: BTreeMap<String, String>,
+    /// The workspace's folder: a process whose working folder is below `regions/<region>/` is of that region.
+    pub workspace_dir: PathBuf,
+    /// `links.json`; a missing file means no delay and no cut.
+    pub links: PathBuf,
+}
+
+/// An address other regions use, and the one it stands for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Front {
+    /// `127.W.(R+100).H:port`
+    pub listen: String,
+    /// `127.W.R.H:port`
+    pub target: String,
+}
+
+/// `app.json`: what the reference application is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AppConfig {
+    pub region: String,
+    /// The server it runs on.
+    pub server: String,
+    /// `address:port` for its HTTP endpoints.
+    pub listen: String,
+    /// `address:port` of the load balancer's listener that leads to the primary.
+    pub write: String,
+    /// The one that leads to a replica near by.
+    pub read: String,
+    /// The certificate authority of the workspace, as PEM.
+    pub ca: PathBuf,
+    pub user: String,
+    pub database: String,
+    /// Mode 0600: the password and nothing else.
+    pub password_file: PathBuf,
 }
