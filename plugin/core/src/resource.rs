@@ -107,10 +107,21 @@ impl Resource {
     }
 }
 
-/// Sixteen hexadecimal digits over the canonical form of `spec` (`serde_json` keeps keys sorted):
-/// short enough for every provider's label rules.
+/// The field of a spec that matters once, when the resource is made (`founder`: who makes the first database).
+/// It is not hashed and never a difference: another declared primary changes nothing that exists.
+pub const BOOTSTRAP_FIELD: &str = "founder";
+
+/// Sixteen hexadecimal digits over the canonical form of `spec` without [`BOOTSTRAP_FIELD`]
+/// (`serde_json` keeps keys sorted): short enough for every provider's label rules.
 pub fn spec_hash(spec: &Value) -> String {
-    let text = spec.to_string();
+    let text = match spec {
+        Value::Object(fields) if fields.contains_key(BOOTSTRAP_FIELD) => {
+            let mut fields = fields.clone();
+            fields.remove(BOOTSTRAP_FIELD);
+            Value::Object(fields).to_string()
+        }
+        other => other.to_string(),
+    };
     blake3::hash(text.as_bytes()).to_hex()[..16].to_owned()
 }
 
