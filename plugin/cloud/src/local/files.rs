@@ -1,0 +1,237 @@
+//! Files that are whole or not there: every write goes to a neighbour first and is renamed over.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::user::RunAs;
+use crate::ProviderError;
+
+/// Readable by its owner alone: passwords and keys.
+pub(crate) const SECRET: u32 = 0o600;
+/// Rendered configuration; the folder above keeps strangers out.
+pub(crate) const PLAIN: u32 = 0o644;
+pub(crate) const PROGRAM: u32 = 0o755;
+
+/// Writes as the user that will read: as root everything is handed to that user before it appears.
+#[derive(Clone, Debug)]
+pub(crate) struct Files {
+    owner: Option<RunAs>,
+}
+
+impl Files {
+    pub(crate) fn new(owner: Option<RunAs>) -> Self {
+        Self { owner }
+    }
+
+    /// Afterwards the folder exists with this mode and owner, its parents too (parents keep what they have).
+    pub(crate) fn folder(&self, path: &Path, mode: u32) -> Result<(), ProviderError> {
+        let made = fs::DirBuilder::new().recursive(true).mode(mode).create(path);
+        made.map_err(|source| failed("cannot make the folder", path, source))?;
+        self.give(path)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+            .map_err(|source| failed("cannot set the mode of", path, source))
+    }
+
+    /// Afterwards the file holds exactly these bytes, on disk; at any moment it holds the old or the new ones.
+    pub(crate) fn write(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<(), ProviderError> {
+        let neighbour = neighbour(path);
+        let written = self.write_neighbour(&neighbour, path, bytes, mode);
+        if written.is_err() {
+            // The error already says what went wrong; the leftover only wastes the space that may be missing.
+            let _ = fs::remove_file(&neighbour);
+        }
+        written
+    }
+
+    fn write_neighbour(&self, neighbour: &Path, path: &Path, bytes: &[u8], mode: u32) -> Result<(), ProviderError> {
+        let write = |source| failed("cannot write", path, source);
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(neighbour)
+            .map_err(write)?;
+        file.write_all(bytes).map_err(write)?;
+        file.sync_all().map_err(write)?;
+        self.give(neighbour)?;
+        fs::rename(neighbour, path).map_err(write)?;
+        sync_folder_of(path).map_err(write)
+    }
+
+    /// As [`Files::write`], and says whether the content was another before; an equal file is left alone.
+    pub(crate) fn write_if_changed(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<bool, ProviderError> {
+        if fs::read(path).is_ok_and(|old| old == bytes) {
+            return Ok(false);
+        }
+        self.write(path, bytes, mode).map(|()| true)
+    }
+
+    pub(crate) fn write_json<T: Serialize>(&self, path: &Path, value: &T) -> Result<(), ProviderError> {
+        self.write(path, &json(path, value)?, PLAIN)
+    }
+
+    pub(crate) fn write_json_if_changed<T: Serialize>(&self, path: &Path, value: &T) -> Result<bool, ProviderError> {
+        self.write_if_changed(path, &json(path, value)?, PLAIN)
+    }
+
+    /// Afterwards `to` is a copy of `from`; at any moment it is whole or not there.
+    pub(crate) fn copy(&self, from: &Path, to: &Path, mode: u32) -> Result<(), ProviderError> {
+        let neighbour = neighbour(to);
+        let copied = (|| {
+            fs::copy(from, &neighbour).map_err(|source| failed("cannot copy to", to, source))?;
+            fs::set_permissions(&neighbour, fs::Permissions::from_mode(mode))
+                .and_then(|()| File::open(&neighbour)?.sync_all())
+                .map_err(|source| failed("cannot write", to, source))?;
+            self.give(&neighbour)?;
+            fs::rename(&neighbour, to).map_err(|source| failed("cannot write", to, source))
+        })();
+        if copied.is_err() {
+            let _ = fs::remove_file(&neighbour);
+        }
+        copied
+    }
+
+    fn give(&self, path: &Path) -> Result<(), ProviderError> {
+        let Some(owner) = &self.owner else { return Ok(()) };
+        std::os::unix::fs::chown(path, Some(owner.uid), Some(owner.gid))
+            .map_err(|source| failed(&format!("cannot hand to user {}", owner.name), path, source))
+    }
+}
+
+/// None when there is no such file.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ReadError> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(ReadError::Unreadable(error)),
+    };
+    serde_json::from_slice(&text).map(Some).map_err(ReadError::Damaged)
+}
+
+/// The two need different next steps: rights, or writing it anew.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadError {
+    #[error("cannot be read: {0}")]
+    Unreadable(io::Error),
+    #[error("is damaged: {0}")]
+    Damaged(serde_json::Error),
+}
+
+/// Names in a folder, sorted, without those of half-written files; empty when there is no such folder.
+pub(crate) fn names_in(folder: &Path) -> Result<Vec<String>, ProviderError> {
+    let wrong = |source| failed("cannot list", folder, source);
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(wrong(error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(wrong)?.file_name().to_string_lossy().into_owned();
+        if !name.starts_with('.') {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Afterwards nothing is at `path`; a folder goes with everything in it.
+pub(crate) fn remove_all(path: &Path) -> Result<(), ProviderError> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("cannot remove", path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// The one place where an error of the file system becomes a provider's.
+pub(crate) fn failed(what: &str, path: &Path, source: io::Error) -> ProviderError {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            let folder = if path.is_dir() {
+                path
+            } else {
+                path.parent().unwrap_or(path)
+            };
+            ProviderError::Refused {
+                what: format!("no space left in {} ({what} {})", folder.display(), path.display()),
+                help: "free some space there, then run the same command again: it finishes what is there".into(),
+            }
+        }
+        io::ErrorKind::PermissionDenied => ProviderError::Refused {
+            what: format!("{what} {}: {source}", path.display()),
+            help: "run as the user that provisioned it, or set HA_STATE_HOME to a folder of yours".into(),
+        },
+        _ => ProviderError::Io {
+            what: format!("{what} {}", path.display()),
+            source,
+        },
+    }
+}
+
+fn json<T: Serialize>(path: &Path, value: &T) -> Result<Vec<u8>, ProviderError> {
+    let mut text = serde_json::to_vec_pretty(value).map_err(|error| ProviderError::Other {
+        what: format!("cannot write {}: {error}", path.display()),
+    })?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+/// A name no other writer uses: writers of the same file may be side by side in this process.
+fn neighbour(path: &Path) -> PathBuf {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}-{number}.new", std::process::id()));
+    path.with_file_name(name)
+}
+
+/// A rename is on disk once its folder is.
+fn sync_folder_of(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_content_and_no_leftover() {
+        let dir = tempfile::tempdir().expect("temp");
+        let files = Files::new(None);
+        let path = dir.path().join("a.json");
+        files.write(&path, b"old", PLAIN).expect("write");
+        assert!(!files.write_if_changed(&path, b"old", PLAIN).expect("same"));
+        assert!(files.write_if_changed(&path, b"new", PLAIN).expect("other"));
+        assert!(files.write(&dir.path().join("no/such/file"), b"", PLAIN).is_err());
+        assert_eq!(fs::read_dir(dir.path()).expect("list").count(), 1);
+    }
+
+    #[test]
+    fn a_full_disk_names_the_folder_and_says_what_to_do() {
+        let error = failed(
+            "cannot write",
+            Path::new("/state/shop/workspace.json"),
+            io::ErrorKind::StorageFull.into(),
+        );
+        assert_eq!(error.code(), "ha::provider::refused");
+        assert!(error.to_string().contains("/state/shop"), "{error}");
+        assert!(error.help().is_some_and(|help| help.contains("again")));
+    }
+}
