@@ -1,0 +1,37 @@
+#!/usr/bin/env -S sh -c 's=$(readlink -f "$0"); exec "${s%/*}/scripts/nu.sh" "$s" "$@"'
+
+# Yours to edit: the plugin holds the hard parts, the order of things is here.
+use scripts/ha *
+
+const HERE = path self .
+
+# Bring the workspace beside this script up, or up to date: one region after another, the primary first.
+#
+# Safe to stop anywhere and to run again: what is there already is left alone.
+@example "everything" { ./deploy.nu }
+@example "what would be done to one region" { ./deploy.nu --region us-east --dry-run }
+def main [
+    --region (-r): string@"complete region"  # Only this region.
+    --dry-run (-n)                           # Show the plan and change nothing.
+    --debug (-d)                             # Say every step and every probe.
+    --timeout (-t): duration = 2min          # For a region to become healthy.
+]: nothing -> table {
+    cd $HERE
+    let notes = check workspace
+    if ($notes | is-not-empty) { print --stderr ($notes | select severity message help) }
+    let declared = check region $region
+
+    let plan = ha plan | where {|row| $region == null or $row.region == $region }
+    if $dry_run { return $plan }
+
+    for name in ($plan | rollout order) {
+        print --stderr $"($name):"
+        $plan | where region == $name | rollout run --debug=$debug
+        if $name in $declared {
+            let health = wait healthy $name --timeout $timeout
+            if $debug { print --stderr $health }
+        }
+    }
+    if $region == null { wait streaming --timeout $timeout }
+    ha lag --check
+}

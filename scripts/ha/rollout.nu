@@ -1,0 +1,51 @@
+# A plan carried out, region by region, with a line per finished step.
+
+# The regions of a plan in the order to work on them: the primary, the others as declared, then those that are
+# only being removed.
+@example "who comes first" { ha plan | rollout order }
+export def "rollout order" []: table -> list<string> {
+    let planned = $in | get region | uniq
+    let declared = ha regions
+    let first = $declared | where role == primary | get region
+    [...$first ...$declared.region ...$planned] | uniq | where {|region| $region in $planned }
+}
+
+# Carry out a plan, or the part of it that is piped in. Says each step as it finishes, gives all of them back,
+# and raises an error at the end when one of them failed: what could be done was done, and a second run does
+# the rest.
+@example "one region" { ha plan | where region == us-east | rollout run }
+@example "what took longest" { ha plan | rollout run | sort-by took | last 3 }
+export def "rollout run" [
+    --debug (-d)  # Say the steps with nothing to do, too.
+]: table -> table {
+    let steps = $in | ha provision | each {|step|
+        if $debug or $step.action != none or $step.error != null { print --stderr ($step | step line) }
+        $step
+    }
+    let failed = $steps | where error != null
+    if ($failed | is-not-empty) {
+        error make --unspanned {
+            msg: $"($failed | length) of ($steps | length) steps failed"
+            code: "ha::rollout::failed"
+            help: "correct the cause and run this again: it goes on where it stopped. `ha events | last 20` shows what happened"
+            inner: ($failed | each {|step| {
+                msg: $"($step.action) ($step.kind) ($step.name) in ($step.region): ($step.error)"
+                code: ($step.code? | default "ha::rollout::step")
+            } | if $step.help? == null { $in } else { insert help $step.help } })
+        }
+    }
+    $steps
+}
+
+# A finished step as one line.
+def "step line" []: record -> string {
+    let step = $in
+    let took = if $step.took? == null { "" } else { $" (round took $step.took)" }
+    let what = [$step.region $step.action $step.kind $step.name] | str join " "
+    if $step.error? == null { $"  ($what)($took)" } else { $"  ($what)($took): ($step.error)" }
+}
+
+# Nanoseconds help nobody.
+def "round took" [took: duration]: nothing -> duration {
+    if $took < 1ms { $took } else { ($took // 1ms) * 1ms }
+}
