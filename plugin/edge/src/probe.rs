@@ -339,3 +339,163 @@ pub async fn probe_all(probes: impl IntoIterator<Item = Probe>, within: Duration
     rows.sort_by_key(|(place, _)| *place);
     rows.into_iter().map(|(_, row)| row).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+    /// Answers every connection with these bytes, after a while.
+    async fn server(answer: &'static str, after: Duration) -> io::Result<String> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?.to_string();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut request = [0; 1024];
+                    let _ = stream.read(&mut request).await;
+                    tokio::time::sleep(after).await;
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                });
+            }
+        });
+        Ok(address)
+    }
+
+    /// An address where nothing listens: it was free a moment ago.
+    async fn nobody() -> io::Result<String> {
+        Ok(TcpListener::bind("127.0.0.1:0").await?.local_addr()?.to_string())
+    }
+
+    const GOOD: &str = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok\n";
+    const SICK: &str = "HTTP/1.1 503 Sorry\r\ncontent-length: 8\r\n\r\nno space";
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test]
+    async fn each_way_to_fail_has_its_status() -> Outcome {
+        let (good, sick) = (server(GOOD, Duration::ZERO).await?, server(SICK, Duration::ZERO).await?);
+        let silent = server(GOOD, Duration::from_secs(60)).await?;
+        let broken = server("", Duration::ZERO).await?;
+        let gone = nobody().await?;
+        let prober = HttpProber::new(None)?;
+        let get = |address: &str, expect| {
+            prober.get(
+                "us-east",
+                "us-app-1",
+                "http",
+                format!("http://{address}/health"),
+                expect,
+            )
+        };
+        let tcp = |address: &str| Probe::tcp("us-east", "us-db-1", "port", address, None);
+        let probes = [
+            get(&good, Expect::SUCCESS),
+            get(&sick, Expect::SUCCESS),
+            get(&sick, Expect::status(503)),
+            get(&good, Expect::containing("ready")),
+            get(&silent, Expect::SUCCESS),
+            get(&broken, Expect::SUCCESS),
+            get(&gone, Expect::SUCCESS),
+            tcp(&good),
+            tcp(&gone),
+        ];
+        let rows = probe_all(probes, Duration::from_millis(300)).await;
+        let statuses: Vec<_> = rows.iter().map(|row| row.status).collect();
+        use ProbeStatus::{Failed, Ok as Good, Refused, Timeout, Unreachable};
+        let wanted = [
+            Good,
+            Failed,
+            Good,
+            Failed,
+            Timeout,
+            Unreachable,
+            Refused,
+            Good,
+            Refused,
+            Unreachable,
+        ];
+        assert_eq!(statuses, wanted, "{rows:#?}");
+        for row in &rows {
+            let answered = matches!(row.status, Good | Failed);
+            assert_eq!(row.latency.is_some(), answered, "{row:?}");
+            assert_eq!(row.error.is_none(), row.status == Good, "{row:?}");
+        }
+        assert_eq!(rows[0].detail.as_deref(), Some("ok"));
+        assert_eq!(rows[1].error.as_deref(), Some("HTTP status 503: no space"));
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn all_are_asked_at_once_and_none_later_than_the_limit() -> Outcome {
+        let slow = server(GOOD, Duration::from_millis(200)).await?;
+        let silent = server(GOOD, Duration::from_secs(60)).await?;
+        let prober = HttpProber::new(None)?;
+        let get = |address: &str| prober.get("r", "t", "http", format!("http://{address}/"), Expect::SUCCESS);
+
+        let start = Instant::now();
+        let rows = probe_all((0..40).map(|_| get(&slow)), SECOND * 5).await;
+        assert!(rows.iter().all(|row| row.status == ProbeStatus::Ok), "{rows:#?}");
+        assert!(
+            start.elapsed() < SECOND * 2,
+            "40 probes of 0.2 s took {:?}",
+            start.elapsed()
+        );
+
+        let start = Instant::now();
+        let rows = probe_all([get(&silent), get(&slow)], Duration::from_millis(400)).await;
+        assert_eq!(
+            [rows[0].status, rows[1].status],
+            [ProbeStatus::Timeout, ProbeStatus::Ok]
+        );
+        assert!(start.elapsed() < SECOND, "{:?}", start.elapsed());
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_stream_gives_rows_as_answers_come() -> Outcome {
+        let wait = |millis| async move {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            Ok(Some(millis.to_string()))
+        };
+        let probes = [200, 10, 100].map(|millis| Probe::new("r", "t", "own", wait(millis)));
+        let order: Vec<_> = probe_stream(probes, SECOND)
+            .filter_map(async |row| row.detail)
+            .collect()
+            .await;
+        assert_eq!(order, ["10", "100", "200"]);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_check_that_panics_is_one_bad_row() {
+        let probes = [
+            Probe::new("r", "bad", "own", async { panic!("a bug") }),
+            Probe::new("r", "good", "own", async { Ok(None) }),
+        ];
+        let rows = probe_all(probes, SECOND).await;
+        assert_eq!([rows[0].status, rows[1].status], [ProbeStatus::Failed, ProbeStatus::Ok]);
+    }
+
+    #[tokio::test]
+    async fn the_source_address_is_what_the_other_side_sees() -> Outcome {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?.to_string();
+        let source: IpAddr = [127, 7, 7, 7].into();
+        let probe = Probe::tcp("r", "t", "port", address.as_str(), Some(source));
+        let (rows, seen) = tokio::join!(probe_all([probe], SECOND), listener.accept());
+        assert_eq!(rows[0].status, ProbeStatus::Ok);
+        assert_eq!(seen?.1.ip(), source);
+
+        let prober = HttpProber::new(Some(source))?;
+        let probe = prober.get("r", "t", "http", format!("http://{address}/"), Expect::SUCCESS);
+        let (_, seen) = tokio::join!(probe_all([probe], Duration::from_millis(200)), listener.accept());
+        assert_eq!(seen?.1.ip(), source);
+        Ok(())
+    }
+}

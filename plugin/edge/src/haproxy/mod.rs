@@ -4,6 +4,8 @@ pub mod render;
 pub mod socket;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod traffic_tests;
 
 use std::{path::PathBuf, time::Duration};
 
