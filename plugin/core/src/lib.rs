@@ -9,6 +9,8 @@ pub mod config;
 pub mod desired;
 pub mod event;
 pub mod finding;
+#[cfg(test)]
+mod fixture;
 pub mod geo;
 pub mod health;
 pub mod lag;
