@@ -1,0 +1,202 @@
+//! A data folder: what it holds, making a new one, its configuration.
+//!
+//! A folder under its own name is complete. Whatever is being made has another name until it is, so that nothing
+//! needs to be guessed after a crash.
+
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use ha_core::agent::PostgresConfig;
+
+use super::{ADMIN_USER, beside, follow, program, settings};
+use crate::DataError;
+
+/// What stands where the data should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DataDir {
+    Absent,
+    Present {
+        system_identifier: String,
+        /// It will start as a replica.
+        standby: bool,
+    },
+}
+
+/// What the data folder holds. An error when it holds something else, or is of another major version than the
+/// programs: nothing may be started or made there then.
+pub async fn data_dir(config: &PostgresConfig) -> Result<DataDir, DataError> {
+    let dir = &config.data_dir;
+    let found = match fs::read_to_string(dir.join("PG_VERSION")) {
+        Ok(version) => version.trim().to_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return match fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
+                Ok(true) => Ok(DataDir::Absent),
+                Ok(false) => Err(DataError::BadFile {
+                    path: dir.clone(),
+                    reason: "is not empty and holds no database; move it away".to_owned(),
+                }),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(DataDir::Absent),
+                Err(error) => Err(DataError::file(dir)(error)),
+            };
+        }
+        Err(error) => return Err(DataError::file(dir)(error)),
+    };
+    let installed = installed_version(config).await?;
+    if installed != found {
+        let program = config.bin_dir.join("postgres");
+        return Err(DataError::OtherVersion {
+            path: dir.clone(),
+            found,
+            program,
+            installed,
+        });
+    }
+    let args = ["-D".to_owned(), dir.display().to_string()];
+    let printed = program::run(config, "pg_controldata", &args, dir).await?;
+    let system_identifier = printed
+        .lines()
+        .find_map(|line| line.strip_prefix("Database system identifier:"))
+        .map(|value| value.trim().to_owned())
+        .ok_or_else(|| DataError::BadFile {
+            path: dir.join("global/pg_control"),
+            reason: "names no system identifier; it is damaged".to_owned(),
+        })?;
+    Ok(DataDir::Present {
+        system_identifier,
+        standby: dir.join("standby.signal").exists(),
+    })
+}
+
+/// `15`
+async fn installed_version(config: &PostgresConfig) -> Result<String, DataError> {
+    let printed = program::run(config, "postgres", &["--version".to_owned()], &config.data_dir).await?;
+    // postgres (PostgreSQL) 15.20 (Debian 15.20-0+deb12u1)
+    let number = printed.split_whitespace().nth(2).unwrap_or_default();
+    Ok(number.split(['.', 'b', 'r']).next().unwrap_or_default().to_owned())
+}
+
+/// A new, empty cluster with one superuser; a folder that holds one is never touched.
+///
+/// Dying half-way leaves nothing under the folder's name; the next call begins anew.
+pub async fn init(config: &PostgresConfig, node: &str) -> Result<(), DataError> {
+    let new = begin(config).await?;
+    let args = [
+        format!("--pgdata={}", new.display()),
+        format!("--username={ADMIN_USER}"),
+        format!("--pwfile={}", config.admin_password_file.display()),
+        "--data-checksums".to_owned(),
+        // The only one that sorts alike on all systems; C libraries differ between images.
+        "--locale=C".to_owned(),
+        "--encoding=UTF8".to_owned(),
+        "--auth-local=scram-sha-256".to_owned(),
+        "--auth-host=scram-sha-256".to_owned(),
+        "--no-instructions".to_owned(),
+    ];
+    program::run(config, "initdb", &args, &new).await?;
+    write_config_in(config, node, &new)?;
+    finish(config, &new)
+}
+
+/// The folder's `postgresql.conf` and `pg_hba.conf`, and the replication passfile, say what `config` says.
+pub fn write_config(config: &PostgresConfig, node: &str) -> Result<(), DataError> {
+    write_config_in(config, node, &config.data_dir)
+}
+
+pub(super) fn write_config_in(config: &PostgresConfig, node: &str, dir: &Path) -> Result<(), DataError> {
+    follow::write_private(&dir.join("postgresql.conf"), &settings::postgresql_conf(config, node)?)?;
+    follow::write_private(&dir.join("pg_hba.conf"), &settings::pg_hba_conf(config)?)?;
+    follow::write_passfile(config)
+}
+
+/// A fresh name for something in the making; remains of earlier attempts are gone.
+pub(super) async fn begin(config: &PostgresConfig) -> Result<PathBuf, DataError> {
+    let dir = &config.data_dir;
+    if dir.join("PG_VERSION").exists() {
+        return Err(DataError::BadFile {
+            path: dir.clone(),
+            reason: "holds a database already".to_owned(),
+        });
+    }
+    private_dir(dir.parent().unwrap_or(dir))?;
+    clear_partial(config).await?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(beside(dir, &format!(".partial-{}", now.as_nanos())))
+}
+
+/// What was made now has its name, also after a power cut.
+pub(super) fn finish(config: &PostgresConfig, new: &Path) -> Result<(), DataError> {
+    let dir = &config.data_dir;
+    let renamed = (|| {
+        fs::rename(new, dir)?;
+        fs::File::open(dir.parent().unwrap_or(dir))?.sync_all()
+    })();
+    renamed.map_err(DataError::file(dir))
+}
+
+/// No half-made data folder is left. One that a program left over from an earlier guard still writes to is taken
+/// away under it; that program then ends with an error of its own.
+pub async fn clear_partial(config: &PostgresConfig) -> Result<(), DataError> {
+    let dir = &config.data_dir;
+    let (Some(parent), Some(prefix)) = (
+        dir.parent(),
+        beside(dir, ".partial-").file_name().map(|it| it.to_owned()),
+    ) else {
+        return Ok(());
+    };
+    let entries = match fs::read_dir(parent) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(DataError::file(parent)(error)),
+    };
+    for entry in entries.flatten() {
+        if !entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(prefix.as_encoded_bytes())
+        {
+            continue;
+        }
+        let path = entry.path();
+        let mut tries = 0;
+        while let Err(error) = tokio::fs::remove_dir_all(&path).await {
+            tries += 1;
+            match error.kind() {
+                io::ErrorKind::NotFound => break,
+                // A file appeared between listing and removing.
+                io::ErrorKind::DirectoryNotEmpty if tries < 100 => {}
+                _ => return Err(DataError::file(&path)(error)),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The folder exists; made with mode 0700 if it did not.
+pub(super) fn private_dir(dir: &Path) -> Result<(), DataError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(DataError::file(dir))
+}
+
+/// The log, opened to be added to. One that has grown beyond 32 MB is put aside first, in place of the last such.
+pub(super) fn open_log(path: &Path) -> Result<fs::File, DataError> {
+    const LARGE: u64 = 32 << 20;
+    if let Some(parent) = path.parent() {
+        private_dir(parent)?;
+    }
+    if fs::metadata(path).is_ok_and(|it| it.len() > LARGE) {
+        fs::rename(path, beside(path, ".1")).map_err(DataError::file(path))?;
+    }
+    fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(DataError::file(path))
+}
