@@ -255,8 +255,11 @@ impl Handle {
             Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => return Ok(None),
             Err(error) => return Err(DataError::file(proc(pid))(error.into())),
         };
-        let fd =
-            AsyncFd::register_with_interest(fd, tokio::io::Interest::READABLE).map_err(DataError::file(proc(pid)))?;
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe for the sake of types that lie about their descriptor; OwnedFd does not"
+        )]
+        let fd = AsyncFd::with_interest(fd, tokio::io::Interest::READABLE).map_err(DataError::file(proc(pid)))?;
         Ok(Some(Self { pid, fd }))
     }
 
