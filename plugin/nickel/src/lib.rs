@@ -4,32 +4,72 @@
 //! wrong with it, all at once and each finding at its place in the user's own files. Rules that
 //! look across regions live in `ha_core::check`; [`SourceMap::resolve`] gives their findings places.
 
+mod cache;
+mod diagnostics;
+mod index;
+mod library;
 mod map;
+mod nickel;
+mod report;
+mod typed;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::mpsc::{RecvTimeoutError, sync_channel},
+    thread,
+    time::Duration,
+};
 
-use ha_core::{finding::Finding, model::Workspace};
+use ha_core::{
+    finding::{self, Finding, Severity},
+    model::Workspace,
+};
 
+pub use library::{EXAMPLE, EXAMPLE_CONFIG, LIBRARY, example, write_into as write_library};
 pub use map::SourceMap;
+
+/// A workspace that needs longer than this calls itself without end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The evaluator recurses as deep as the text nests; address space only, until it is used.
+const STACK: usize = 256 << 20;
 
 /// What `workspace.ncl` says, and what is wrong with it.
 #[derive(Clone, Debug)]
 pub struct Evaluation {
-    /// None when a finding of severity error leaves no complete model.
+    /// Some exactly when no finding is an error.
     pub workspace: Option<Workspace>,
+    /// What could be read in spite of errors, when enough is there for rules across regions: so
+    /// `ha check` reports those at once too. Nothing may be planned from it.
+    pub draft: Option<Workspace>,
     /// Placed, sorted, without duplicates.
     pub findings: Vec<Finding>,
     /// Where each field was written, for findings made later.
     pub map: SourceMap,
 }
 
+impl Evaluation {
+    /// The workspace for rules that only look: whole, or as much of it as can be judged.
+    pub fn to_check(&self) -> Option<&Workspace> {
+        self.workspace.as_ref().or(self.draft.as_ref())
+    }
+}
+
 /// The workspace could not be looked at; what is wrong *in* it are findings.
 #[derive(Debug, thiserror::Error)]
 pub enum EvaluateError {
-    #[error("no workspace at {}", .0.display())]
+    #[error("there is no workspace at {}", .0.display())]
     Missing(PathBuf),
-    #[error("cannot read {}: {}", .path.display(), .source)]
-    Unreadable { path: PathBuf, source: std::io::Error },
+    #[error("cannot read {}: {source}", .path.display())]
+    Unreadable { path: PathBuf, source: io::Error },
+    #[error("cannot write the contract library to {} or to a temporary folder: {source}", .path.display())]
+    Library { path: PathBuf, source: io::Error },
+    #[error("evaluating {} did not end within {} s", .0.display(), PATIENCE.as_secs())]
+    Endless(PathBuf),
+    #[error("the evaluator broke down over {}", .0.display())]
+    Broken(PathBuf),
 }
 
 impl EvaluateError {
@@ -38,17 +78,112 @@ impl EvaluateError {
         match self {
             Self::Missing(_) => "ha::workspace::missing",
             Self::Unreadable { .. } => "ha::workspace::unreadable",
+            Self::Library { .. } => "ha::workspace::library",
+            Self::Endless(_) => "ha::workspace::endless",
+            Self::Broken(_) => "ha::workspace::evaluator",
         }
     }
 
-    /// What to type next.
+    /// What to type or change next.
     pub fn help(&self) -> Option<String> {
-        None
+        Some(match self {
+            Self::Missing(_) => {
+                "`ha init` writes an example workspace into an empty folder; --workspace names another file".to_owned()
+            }
+            Self::Unreadable { path, source } if source.kind() == io::ErrorKind::IsADirectory => {
+                format!("name the file in it: --workspace {}", path.join("workspace.ncl").display())
+            }
+            Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::InvalidData => {
+                "save the file as UTF-8 text".to_owned()
+            }
+            Self::Unreadable { path, .. } => format!("`ls -l {}` shows who may read it", path.display()),
+            Self::Library { path, .. } => format!("make {} writable", path.display()),
+            Self::Endless(_) => "look for a function or a field that is defined by itself".to_owned(),
+            Self::Broken(_) => "undo the last change of the file; what broke it is worth a report".to_owned(),
+        })
     }
 }
 
-/// Evaluates the workspace at `path`; `cache` is a folder this crate may fill.
+/// Evaluates the workspace at `path`; `cache` is a folder this crate fills, and may be deleted any time.
+///
+/// Nothing is remembered but in `cache`: the same files give the same answer, from whichever process.
 pub fn evaluate(path: &Path, cache: &Path) -> Result<Evaluation, EvaluateError> {
-    let _ = cache;
-    Err(EvaluateError::Missing(path.to_owned()))
+    let path = std::path::absolute(path).map_err(|source| unreadable(path, source))?;
+    let slot = cache::Slot::of(cache, &path);
+    if let Some((raw, map)) = slot.load() {
+        return Ok(conclude(&raw, map));
+    }
+    let text = fs::read_to_string(&path).map_err(|source| unreadable(&path, source))?;
+    let (library, _guard) = library_folder(cache)?;
+    let (raw, index) = apart(&path, &text, &library)?;
+    // A cache that cannot be written makes the next run slower and this one no less right.
+    slot.store(&path, &text, &raw, &index).ok();
+    Ok(conclude(&raw, index.map))
+}
+
+fn unreadable(path: &Path, source: io::Error) -> EvaluateError {
+    let path = path.to_owned();
+    match source.kind() {
+        io::ErrorKind::NotFound => EvaluateError::Missing(path),
+        _ => EvaluateError::Unreadable { path, source },
+    }
+}
+
+/// A cache folder that cannot be written must not keep anybody from checking a workspace.
+fn library_folder(cache: &Path) -> Result<(PathBuf, Option<tempfile::TempDir>), EvaluateError> {
+    if let Ok(folder) = library::install(cache) {
+        return Ok((folder, None));
+    }
+    let failed = |source| EvaluateError::Library {
+        path: cache.to_owned(),
+        source,
+    };
+    let temporary = tempfile::tempdir().map_err(failed)?;
+    let folder = library::install(temporary.path()).map_err(failed)?;
+    Ok((folder, Some(temporary)))
+}
+
+/// Evaluates on a thread of its own: the evaluator's types stay there, a panic ends only it, and a
+/// workspace that never ends is left behind (it cannot be stopped; the plugin's end stops it).
+fn apart(path: &Path, text: &str, library: &Path) -> Result<(nickel::Raw, index::Index), EvaluateError> {
+    let (send, receive) = sync_channel(1);
+    let (main, text, library) = (path.to_owned(), text.to_owned(), library.to_owned());
+    thread::Builder::new()
+        .name("evaluate".to_owned())
+        .stack_size(STACK)
+        .spawn(move || {
+            let index = index::index(&main, &text, &library);
+            let raw = nickel::evaluate(&main, &text, &library, &index);
+            // Nobody waits any more: the result came too late.
+            send.send((raw, index)).ok();
+        })
+        .map_err(|source| unreadable(path, source))?;
+    receive.recv_timeout(PATIENCE).map_err(|error| match error {
+        RecvTimeoutError::Timeout => EvaluateError::Endless(path.to_owned()),
+        RecvTimeoutError::Disconnected => EvaluateError::Broken(path.to_owned()),
+    })
+}
+
+fn conclude(raw: &nickel::Raw, map: SourceMap) -> Evaluation {
+    let typed = typed::typed(raw);
+    let mut findings: Vec<Finding> = raw.findings.iter().cloned().chain(typed.findings).collect();
+    map.resolve(&mut findings);
+    finding::sort(&mut findings);
+    // One mistake in a shared `let` shows up in every region that uses it.
+    let mut seen = BTreeSet::new();
+    findings.retain(|finding| {
+        let place = finding.place.clone();
+        place.is_none() || seen.insert((finding.code.clone(), place, finding.message.clone()))
+    });
+    let wrong = findings.iter().any(|finding| finding.severity == Severity::Error);
+    let (workspace, draft) = match typed.workspace {
+        Some(workspace) if wrong => (None, Some(workspace)),
+        workspace => (workspace, None),
+    };
+    Evaluation {
+        workspace,
+        draft,
+        findings,
+        map,
+    }
 }

@@ -1,16 +1,52 @@
 //! Where each field of a workspace was written.
 
-use ha_core::finding::{Finding, Place};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-/// Places of fields by path: `region_us_east.network.ip_range`.
+use ha_core::finding::{Finding, Place};
+use serde::{Deserialize, Serialize};
+
+/// Places of fields by path: `region_us_east.network.ip_range`, `forwarding_rules.0.entry_port` within lists.
 #[derive(Clone, Debug, Default)]
-pub struct SourceMap {}
+pub struct SourceMap {
+    pub(crate) files: Vec<SourceFile>,
+    pub(crate) spots: BTreeMap<String, Spot>,
+}
+
+/// One of the user's files, as it was when the workspace was evaluated.
+#[derive(Clone, Debug)]
+pub(crate) struct SourceFile {
+    pub(crate) path: PathBuf,
+    pub(crate) text: Arc<str>,
+}
+
+/// Bytes of one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Bytes {
+    pub(crate) file: usize,
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+}
+
+/// Where one field was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Spot {
+    pub(crate) key: Bytes,
+    /// None for records, which are better pointed at by their name than underlined over many lines.
+    pub(crate) value: Option<Bytes>,
+}
 
 impl SourceMap {
-    /// The place of the field at `path`, or of the nearest field around it that was written.
+    /// The place of the value of the field at `path` (of its name, when the value is a record or takes
+    /// several lines), or of the nearest field around it that was written.
     pub fn place(&self, path: &str) -> Option<Place> {
-        let _ = path;
-        None
+        let spot = self.nearest(path)?;
+        let value = spot.value.filter(|value| self.is_one_line(*value));
+        self.bytes_place(value.unwrap_or(spot.key))
+    }
+
+    /// The place of the field's name, or of the name of the nearest field around it.
+    pub fn key_place(&self, path: &str) -> Option<Place> {
+        self.bytes_place(self.nearest(path)?.key)
     }
 
     /// Fills in the places of findings and labels that have a path and no place yet.
@@ -25,5 +61,43 @@ impl SourceMap {
                 }
             }
         }
+    }
+
+    /// The text of a file a [`Place`] points into, as it was when it was evaluated.
+    pub fn text(&self, file: &str) -> Option<&str> {
+        let found = self.files.iter().find(|it| it.path.to_string_lossy() == file)?;
+        Some(&found.text)
+    }
+
+    pub(crate) fn bytes_place(&self, bytes: Bytes) -> Option<Place> {
+        let file = self.files.get(bytes.file)?;
+        let before = file.text.get(..bytes.start)?;
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Some(Place {
+            file: file.path.to_string_lossy().into_owned(),
+            start: bytes.start,
+            end: bytes.end,
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+        })
+    }
+
+    fn nearest(&self, path: &str) -> Option<&Spot> {
+        // `forwarding_rules[0]` and `forwarding_rules.0` are the same place.
+        let path = path.replace('[', ".").replace(']', "");
+        let mut prefix = path.as_str();
+        loop {
+            if let Some(spot) = self.spots.get(prefix) {
+                return Some(spot);
+            }
+            prefix = prefix.rsplit_once('.')?.0;
+        }
+    }
+
+    fn is_one_line(&self, bytes: Bytes) -> bool {
+        self.files
+            .get(bytes.file)
+            .and_then(|file| file.text.get(bytes.start..bytes.end))
+            .is_some_and(|text| !text.contains('\n'))
     }
 }
