@@ -2,6 +2,7 @@
 
 mod agent;
 mod app;
+mod procfs;
 mod relay;
 mod supervise;
 
