@@ -38,7 +38,7 @@ fi
 # bytes at most. Open to others: as root, the databases run as another user.
 scratch_root=$(mktemp -d /tmp/ha.XXXXXX)
 chmod 755 "$scratch_root"
-export TMPDIR="$scratch_root"
+export TMPDIR="$scratch_root" XDG_CACHE_HOME="$scratch_root/cache"
 logs=$scratch_root/logs
 mkdir "$logs"
 
@@ -70,7 +70,7 @@ left_behind() {
     for _ in 1 2 3 4 5 6 7 8 9 10; do
         world | sort >"$logs/after"
         rest=$(comm -13 "$logs/before" "$logs/after")
-        folders=$(find "$scratch_root" -mindepth 1 -maxdepth 1 ! -name logs ! -name 'rustc*' ! -name 'cargo-*' | sort)
+        folders=$(find "$scratch_root" -mindepth 1 -maxdepth 1 ! -name logs ! -name cache ! -name 'rustc*' ! -name 'cargo-*' | sort)
         [ -z "$rest$folders" ] && return 0
         sleep 0.5
     done
@@ -129,7 +129,7 @@ show_state() {
         printf '\n-- %s\n' "${file#"$scratch_root"/state/}"
         tail -n 15 "$file"
     done
-    ./scripts/nu.sh -c 'ha status | print; ha health | where status != ok | print; ha events | last 20 | print' || true
+    ./scripts/nu.sh -c 'ha status | print; ha health | where status != ok | print; ha events --last 20 | print' || true
 }
 
 # ---------------------------------------------------------------- running them

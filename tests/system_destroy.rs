@@ -20,6 +20,11 @@ fn destroy_wants_the_name_and_leaves_nothing() {
 
     let steps = cluster.destroy();
     assert!(steps.iter().all(|row| row.is_null("error")), "{steps:#?}");
+    let last = steps.last().expect("a last row");
+    assert!(
+        last.is("action", "list") && last.number("left") == Some(0),
+        "it lists again: {last:?}"
+    );
     let order: Vec<_> = steps.iter().map(|row| row.text("kind")).collect();
     let last_of = |kind: &str| order.iter().rposition(|it| *it == kind).expect("removed");
     let first_of = |kind: &str| order.iter().position(|it| *it == kind).expect("removed");
@@ -36,5 +41,9 @@ fn destroy_wants_the_name_and_leaves_nothing() {
     assert!(cluster.rows("ha inventory | where status != absent").is_empty());
     assert!(cluster.rows("ha status").iter().all(|row| row.is("verdict", "absent")));
     assert!(!cluster.rows("ha events").is_empty(), "what happened is remembered");
-    assert!(cluster.destroy().is_empty(), "a second time there is nothing to do");
+    assert_eq!(
+        cluster.destroy().len(),
+        1,
+        "a second time there is nothing to do but to look"
+    );
 }

@@ -26,10 +26,10 @@ fn a_fresh_network_has_no_delay_and_no_cut(cluster: &Cluster) {
 
 fn a_delay_is_felt_by_a_write_far_away(cluster: &Cluster) {
     cluster
-        .nu("ha net set us-east asia-southeast --delay 200ms")
+        .nu("ha net set --from us-east --to asia-southeast --delay 200ms")
         .expect("set");
     cluster
-        .nu("ha net set asia-southeast us-east --delay 200ms")
+        .nu("ha net set --from asia-southeast --to us-east --delay 200ms")
         .expect("set");
     eventually("a slow write", Duration::from_secs(10), || {
         let started = std::time::Instant::now();
@@ -49,7 +49,14 @@ fn a_delay_is_felt_by_a_write_far_away(cluster: &Cluster) {
 }
 
 fn a_cut_region_is_stale_and_never_shows_a_small_number(cluster: &Cluster) {
-    cluster.nu("ha net cut asia-southeast").expect("cut");
+    cluster
+        .nu("ha net cut --from asia-southeast; ha net cut --to asia-southeast")
+        .expect("cut");
+    assert_eq!(
+        cluster.rows("ha net | where cut").len(),
+        4,
+        "both directions, to two others"
+    );
     let ids: Vec<_> = (0..5)
         .map(|_| {
             cluster

@@ -53,14 +53,22 @@ const COLUMNS: &[(&str, &str)] = &[
         "region provider location role servers network database load_balancer latitude longitude",
     ),
     ("ha plan", "action region kind name reason risk downtime monthly_cost"),
-    ("ha inventory", "region kind name address status labels age"),
+    (
+        "ha inventory",
+        "kind region provider name location type status address private_address age labels owned error",
+    ),
     ("ha health", "region target check status latency error"),
     (
         "ha lag",
         "region node role upstream state lag lag_bytes received replayed timeline sampled_at verdict error",
     ),
-    ("ha check", ""),
-    ("ha status", "region verdict"),
+    ("ha net", "from to delay cut connections bytes error"),
+    ("ha events", "at region source event subject status detail error who"),
+    ("ha doctor", "subject status version path needed_for help"),
+    (
+        "ha status",
+        "region provider role database servers_up servers_total load_balancer store lag verdict reason",
+    ),
 ];
 
 /// One cluster for all of it: bringing it up is most of the time.

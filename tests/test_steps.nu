@@ -9,7 +9,11 @@ def "ha regions" []: nothing -> table {
 
 # One step cannot be done when the test says so.
 def "ha provision" []: table -> table {
-    insert took 12_345_678ns | insert error {|step| if $step.name == $env.BROKEN? { "no space left" } }
+    insert status {|step| if $step.name == $env.BROKEN? { "failed" } else { "done" } }
+    | insert took 12_345_678ns
+    | insert error {|step| if $step.name == $env.BROKEN? { "no space left" } }
+    | insert code null
+    | insert help null
 }
 
 def "ha check" []: nothing -> table { $env.FINDINGS? | default [] }
@@ -59,7 +63,7 @@ def "a failed step is an error after the others were done" [] {
     $env.BROKEN = "eu-app-1"
     let error = try { $PLAN | rollout run; null } catch {|err| $err }
     assert equal $error.details.code "ha::rollout::failed"
-    assert str contains $error.rendered "create server eu-app-1 in eu-central: no space left"
+    assert str contains $error.rendered "create server eu-app-1 in eu-central failed: no space left"
 }
 
 @test

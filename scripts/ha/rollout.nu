@@ -22,27 +22,38 @@ export def "rollout run" [
         if $debug or $step.action != none or $step.error != null { print --stderr ($step | step line) }
         $step
     }
-    let failed = $steps | where error != null
+    let failed = $steps | where status not-in [done unchanged]
     if ($failed | is-not-empty) {
         error make --unspanned {
             msg: $"($failed | length) of ($steps | length) steps failed"
             code: "ha::rollout::failed"
-            help: "correct the cause and run this again: it goes on where it stopped. `ha events | last 20` shows what happened"
-            inner: ($failed | each {|step| {
-                msg: $"($step.action) ($step.kind) ($step.name) in ($step.region): ($step.error)"
-                code: ($step.code? | default "ha::rollout::step")
-            } | if $step.help? == null { $in } else { insert help $step.help } })
+            help: "correct the cause and run this again: it goes on where it stopped; `ha events --last 20` shows what happened"
+            inner: ($failed | each {|step| $step | step error })
         }
     }
     $steps
 }
 
-# A finished step as one line.
+# A finished step as one line. The only row of a plan with nothing to do has no region, kind and name.
 def "step line" []: record -> string {
     let step = $in
     let took = if $step.took? == null { "" } else { $" (round took $step.took)" }
-    let what = [$step.region $step.action $step.kind $step.name] | str join " "
-    if $step.error? == null { $"  ($what)($took)" } else { $"  ($what)($took): ($step.error)" }
+    let what = [$step.region $step.action $step.kind $step.name] | compact | str join " "
+    if $step.status == done { $"  ($what)($took)" } else { $"  ($what) ($step.status)($took)(because $step.error)" }
+}
+
+# A step that was not done, as the record that `error make` takes.
+def "step error" []: record -> record {
+    let step = $in
+    {
+        msg: $"($step.action) ($step.kind) ($step.name) in ($step.region) ($step.status)(because $step.error)"
+        code: ($step.code | default "ha::rollout::step")
+    }
+    | if $step.help == null { $in } else { insert help $step.help }
+}
+
+def because [error?: string]: nothing -> string {
+    if $error == null { "" } else { $": ($error)" }
 }
 
 # Nanoseconds help nobody.

@@ -22,7 +22,7 @@ export def "wait until" [
             error make --unspanned {
                 msg: $"gave up on ($what) after ($timeout): ($missing | str join '; ')"
                 code: "ha::wait::timeout"
-                help: ($help_text | default "`ha status` and `ha events | last 20` say more")
+                help: ($help_text | default "`ha status` and `ha events --last 20` say more")
             }
         }
         sleep $every

@@ -319,7 +319,7 @@ impl Cluster {
             "ha status",
             "ha health | where status != ok",
             "ha lag",
-            "ha events | last 30",
+            "ha events --last 30",
         ] {
             match shell::evaluate(&format!("{pipeline} | table --width 200"), |command| {
                 self.prepare(command)
