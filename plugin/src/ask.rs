@@ -1,0 +1,244 @@
+//! Questions to what runs: guards, balancers, servers, databases, the store. All asked side by side.
+
+use std::{path::Path, time::Duration};
+
+use futures::future::join_all;
+use ha_cloud::local::LocalProvider;
+use ha_core::{
+    health::{Check, Health, HealthRow},
+    lag::{LagRow, LagState, LagVerdict, NodeView},
+    model::Objectives,
+    report::NodeReport,
+    resource::{Kind, Live, Status},
+};
+use ha_data::postgres::{ConnectOptions, Host, connect};
+use ha_edge::probe::{Expect, HttpProber, Probe, ProbeFailure, ProbeStatus, probe_all};
+use jiff::Timestamp;
+
+use crate::{context::Thing, error::Failed};
+
+const APP_PORT: u16 = 8080;
+const POSTGRES_PORT: u16 = 5432;
+const GUARD_PORT: u16 = 8008;
+const ETCD_PORT: u16 = 2379;
+
+/// What every question needs.
+pub(crate) struct Asker<'a> {
+    pub(crate) provider: &'a LocalProvider,
+    /// For one answer; nothing takes longer than this, since all are asked at once.
+    pub(crate) timeout: Duration,
+}
+
+/// Databases and what their guards say; what is not there has a row, too.
+pub(crate) struct Nodes<'a> {
+    databases: Vec<(&'a Thing<'a>, Option<NodeView>)>,
+}
+
+impl Asker<'_> {
+    /// The report of every database's guard.
+    pub(crate) async fn nodes<'a>(&self, things: &'a [Thing<'a>]) -> Result<Nodes<'a>, Failed> {
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(self.timeout)
+            .build()
+            .map_err(|error| Failed::io("cannot make a client")(std::io::Error::other(error)))?;
+        let asked = things.iter().filter(|it| it.kind() == Some(Kind::Database)).map(|thing| {
+            let client = &client;
+            async move {
+                let Some(live) = thing.live else {
+                    return (thing, None);
+                };
+                let report = report(client, live).await;
+                let view = NodeView {
+                    region: live.id.region.clone(),
+                    node: live.id.name.clone(),
+                    report,
+                };
+                (thing, Some(view))
+            }
+        });
+        Ok(Nodes { databases: join_all(asked).await })
+    }
+
+    /// A row per question, in the order of the workspace.
+    pub(crate) async fn health(&self, things: &[Thing<'_>]) -> Result<Vec<HealthRow>, Failed> {
+        let http = HttpProber::new(None).map_err(|error| Failed::io("cannot make a client")(std::io::Error::other(error)))?;
+        let mut rows = Vec::new();
+        let mut probes = Vec::new();
+        let mut places = Vec::new();
+        for thing in things {
+            for (check, target, probe) in self.questions(&http, thing) {
+                let status = match (&probe, thing.status()) {
+                    (_, Status::Absent) => Health::Absent,
+                    (_, Status::Off) => Health::Off,
+                    _ => Health::Failed,
+                };
+                let Some(region) = thing.region() else { continue };
+                rows.push(HealthRow {
+                    region: region.clone(),
+                    target,
+                    check,
+                    status,
+                    latency: None,
+                    error: thing.live.and_then(|it| it.detail.clone()),
+                });
+                if let (Some(probe), Health::Failed) = (probe, status) {
+                    places.push(rows.len() - 1);
+                    probes.push(probe);
+                }
+            }
+        }
+        for (place, answer) in places.into_iter().zip(probe_all(probes, self.timeout).await) {
+            if let Some(row) = rows.get_mut(place) {
+                row.status = if answer.status == ProbeStatus::Ok { Health::Ok } else { Health::Failed };
+                row.latency = answer.latency;
+                row.error = answer.error;
+            }
+        }
+        Ok(rows)
+    }
+
+    /// What is asked of one thing; no question where nothing is known to ask.
+    fn questions(&self, http: &HttpProber, thing: &Thing<'_>) -> Vec<(Check, String, Option<Probe>)> {
+        let name = thing.name();
+        let live = thing.live;
+        let get = |url: Option<String>| {
+            let url = url?;
+            Some(http.get("", "", "", url, Expect::SUCCESS))
+        };
+        match thing.kind() {
+            Some(Kind::LoadBalancer) => {
+                let base = live.and_then(|it| url(it, "http", APP_PORT));
+                let target = base.clone().unwrap_or_else(|| name.clone());
+                let listener = live.and_then(|it| authority(it, "write", POSTGRES_PORT));
+                vec![
+                    (Check::Endpoint, target, get(base.map(|base| format!("{base}/health")))),
+                    (Check::LoadBalancer, name, listener.map(|at| Probe::tcp("", "", "", at, None))),
+                ]
+            }
+            Some(Kind::Server) if plays(thing, "app") => {
+                let base = live.and_then(|it| url(it, "app", APP_PORT));
+                vec![(Check::Server, name, get(base.map(|base| format!("{base}/health"))))]
+            }
+            Some(Kind::Database) => vec![(Check::Database, name, live.and_then(|it| self.database(it)))],
+            Some(Kind::Store) => vec![(Check::Store, name, live.and_then(|it| self.store(it)))],
+            _ => Vec::new(),
+        }
+    }
+
+    /// A session as the application has one, and its answer to a statement.
+    fn database(&self, live: &Live) -> Option<Probe> {
+        let at = authority(live, "postgres", POSTGRES_PORT)?;
+        let (host, port) = at.rsplit_once(':')?;
+        let host = Host::tcp(host, port.parse().ok()?);
+        let password = self.provider.folder().join("secrets/app");
+        let options = ConnectOptions::new(host, "app", "app", password)
+            .ca(self.provider.ca_file())
+            .application_name("ha health")
+            .timeout(self.timeout);
+        Some(Probe::new("", "", "", async move {
+            let session = connect(&options).await.map_err(|error| ProbeFailure::failed(error.to_string()))?;
+            let answer = session.simple_query("select 1").await;
+            answer.map_err(|error| ProbeFailure::failed(session.error(&error).to_string()))?;
+            Ok(None)
+        }))
+    }
+
+    /// A member answers only while it sees a majority of the others.
+    fn store(&self, live: &Live) -> Option<Probe> {
+        let at = authority(live, "store", ETCD_PORT)?;
+        let server = live.spec.get("server")?.as_str()?;
+        let tls = self.provider.folder().join("regions").join(live.id.region.as_str()).join("hosts").join(server).join("etc/tls");
+        let endpoint = format!("https://{at}");
+        let options = ha_store::Options {
+            endpoints: vec![endpoint.clone()],
+            ca: self.provider.ca_file(),
+            cert: tls.join("cert.pem"),
+            key: tls.join("key.pem"),
+            timeout: self.timeout,
+        };
+        Some(Probe::new("", "", "", async move {
+            let store = ha_store::Etcd::new(&options).await.map_err(|error| ProbeFailure::failed(error.to_string()))?;
+            store.health(&endpoint).await.map_err(|error| ProbeFailure::failed(error.to_string()))?;
+            Ok(None)
+        }))
+    }
+}
+
+impl Nodes<'_> {
+    /// What was heard, for whoever needs the reports themselves.
+    pub(crate) fn views(&self) -> Vec<NodeView> {
+        self.databases.iter().filter_map(|(_, view)| view.clone()).collect()
+    }
+
+    /// A row per database, in the workspace's order.
+    pub(crate) fn lag(&self, objectives: &Objectives, now: Timestamp) -> Vec<LagRow> {
+        let mut told = ha_core::lag::table(&self.views(), objectives, now).into_iter();
+        let rows = self.databases.iter().filter_map(|(thing, view)| match view {
+            Some(_) => told.next(),
+            None => Some(LagRow {
+                region: thing.region()?.clone(),
+                node: thing.name(),
+                role: None,
+                upstream: None,
+                state: LagState::Absent,
+                lag: None,
+                lag_bytes: None,
+                at_least: false,
+                received: None,
+                replayed: None,
+                timeline: None,
+                sampled_at: None,
+                verdict: LagVerdict::Unknown,
+                error: None,
+            }),
+        });
+        rows.collect()
+    }
+}
+
+async fn report(client: &reqwest::Client, live: &Live) -> Result<NodeReport, String> {
+    let guard = url(live, "guard", GUARD_PORT).ok_or("its guard has no address")?;
+    let ask = async {
+        let answer = client.get(format!("{guard}/report")).send().await?.error_for_status()?;
+        answer.bytes().await
+    };
+    let bytes = ask.await.map_err(|error| {
+        let failure = ProbeFailure::from_error(&error);
+        format!("its guard at {guard} did not answer: {}", failure.error)
+    })?;
+    serde_json::from_slice(&bytes).map_err(|error| format!("its guard at {guard} answered something else: {error}"))
+}
+
+/// `http://address:port` of a named endpoint, or of the port that the local target gives it.
+fn url(live: &Live, name: &str, port: u16) -> Option<String> {
+    match live.endpoints.get(name) {
+        Some(url) => Some(url.trim_end_matches('/').to_owned()),
+        None => address(live).map(|address| format!("http://{address}:{port}")),
+    }
+}
+
+/// `address:port` of a named endpoint, or of the port that the local target gives it.
+fn authority(live: &Live, name: &str, port: u16) -> Option<String> {
+    match live.endpoints.get(name) {
+        Some(url) => Some(url.split_once("://").map_or(url.as_str(), |(_, rest)| rest).trim_end_matches('/').to_owned()),
+        None => address(live).map(|address| format!("{address}:{port}")),
+    }
+}
+
+/// The operator goes the direct way, not through the relays between regions.
+fn address(live: &Live) -> Option<&str> {
+    live.private_address.as_deref().or(live.address.as_deref())
+}
+
+fn plays(thing: &Thing<'_>, role: &str) -> bool {
+    let specs = [thing.live.map(|it| &it.spec), thing.desired.map(|it| &it.spec)];
+    let roles = specs.into_iter().flatten().find_map(|spec| spec.get("roles")?.as_array());
+    roles.is_some_and(|roles| roles.iter().any(|it| it.as_str() == Some(role)))
+}
+
+/// Used by `ha render` to read what was rendered for a host.
+pub(crate) fn etc(provider: &LocalProvider, region: &str, host: &str) -> std::path::PathBuf {
+    let folder: &Path = provider.folder();
+    folder.join("regions").join(region).join("hosts").join(host).join("etc")
+}

@@ -1,0 +1,239 @@
+use std::time::{Duration, Instant};
+
+use ha_cloud::Provider;
+use ha_core::plan;
+use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
+use nu_protocol::{
+    Example, Flag, IntoValue, LabeledError, PipelineData, PositionalArg, Signature, Spanned,
+    SyntaxShape, Type,
+};
+use tokio::sync::mpsc;
+
+use super::complete_regions;
+use crate::{
+    HaPlugin,
+    context::Context,
+    error::Failed,
+    nu::{At, Wanted, args, channel, label, stream, table},
+    steps::{self, PRIORITY, Row, Work},
+};
+
+pub(super) struct Destroy;
+
+/// As the rows of `ha provision`, and what is left: filled in the last row, which lists everything again.
+#[derive(IntoValue)]
+struct Removed {
+    step: u32,
+    region: Option<String>,
+    kind: Option<String>,
+    name: Option<String>,
+    action: String,
+    status: String,
+    took: Option<Duration>,
+    left: Option<u32>,
+    error: Option<String>,
+    code: Option<String>,
+    help: Option<String>,
+}
+
+impl PluginCommand for Destroy {
+    type Plugin = HaPlugin;
+
+    fn name(&self) -> &str {
+        "ha destroy"
+    }
+
+    fn signature(&self) -> Signature {
+        args::signature(self.name())
+            .param(
+                PositionalArg::new("name", SyntaxShape::String)
+                    .desc("the workspace's own name, typed out: its data is gone afterwards")
+                    .required(),
+            )
+            .param(args::region())
+            .param(args::dry_run())
+            .param(
+                Flag::new("wait")
+                    .arg(SyntaxShape::Duration)
+                    .desc("for another shell that is changing the same workspace; without it that is an error"),
+            )
+            .input_output_type(Type::Nothing, Type::table())
+    }
+
+    fn description(&self) -> &str {
+        "Remove everything of the workspace, data included: a row per step, then what is left"
+    }
+
+    fn extra_description(&self) -> &str {
+        "In a safe order: what is used is removed after what uses it. The last row lists everything again: left is 0 when
+nothing is left. Only what carries this workspace's label is touched. Run it again when something failed.
+What was done stays in ha events."
+    }
+
+    fn search_terms(&self) -> Vec<&str> {
+        vec!["delete", "remove", "down", "tear down", "clean"]
+    }
+
+    fn examples(&self) -> Vec<Example<'_>> {
+        vec![
+            Example {
+                example: "ha destroy shop",
+                description: "Remove all of the workspace shop",
+                result: None,
+            },
+            Example {
+                example: "ha destroy shop --dry-run | length",
+                description: "How much that would be",
+                result: None,
+            },
+            Example {
+                example: "ha destroy shop --region asia-southeast",
+                description: "Remove one region",
+                result: None,
+            },
+        ]
+    }
+
+    args::complete! { "region" => complete_regions }
+
+    fn run(
+        &self,
+        plugin: &HaPlugin,
+        engine: &EngineInterface,
+        call: &EvaluatedCall,
+        _input: PipelineData,
+    ) -> Result<PipelineData, LabeledError> {
+        let head = call.head;
+        let typed: Spanned<String> = call.req(0)?;
+        let dry_run = call.has_flag("dry-run")?;
+        let wait: Option<Duration> = call.get_flag("wait")?;
+        let context = Context::open(plugin, engine, call)?;
+        let workspace = context.workspace()?;
+        if workspace.name != typed.item.as_str() {
+            let failed = Failed::WrongName {
+                typed: typed.item,
+                workspace: workspace.name.to_string(),
+            };
+            return Err(label(failed, typed.span));
+        }
+        // A region may be gone from the workspace and still be there: any name that something carries will do.
+        let region: Option<Spanned<String>> = call.get_flag("region")?;
+        let provider = context.provider(workspace).at(head)?;
+        let runtime = plugin.runtime().at(head)?;
+        let wanted = Wanted::new(engine, runtime)?;
+
+        let plan = wanted.block_on(runtime, async {
+            let lock = match dry_run || !provider.provisioned() {
+                true => None,
+                false => Some(steps::lock(&provider, "ha destroy", wait).await?),
+            };
+            let world = context.look(workspace, &provider).await?;
+            Ok((lock, world))
+        });
+        let (lock, world) = plan.at(head)?;
+        if let Some(region) = &region
+            && world.live.iter().all(|it| it.id.region != region.item.as_str())
+        {
+            context.known_region(region.clone())?;
+        }
+        let region = region.map(|region| region.item);
+        let mut steps = plan::destroy(&world.live);
+        if let Some(region) = &region {
+            steps = plan::in_region(steps, region);
+        }
+        if dry_run {
+            let rows = if steps.is_empty() { Vec::new() } else { steps::planned(&steps) };
+            let rows = rows.into_iter().map(Removed::from).collect::<Vec<_>>();
+            return Ok(table(rows, PRIORITY, head));
+        }
+        let name = workspace.name.to_string();
+        let Some(lock) = lock else {
+            return Ok(table(vec![Removed::left(1, name, Ok(0), Duration::ZERO)], PRIORITY, head));
+        };
+        let cancel = wanted.token();
+        let work = Work {
+            acts: context.acts(workspace, &provider),
+            settings: context.settings.clone(),
+            provider,
+            lock,
+            verb: "destroy",
+        };
+        let (rows, finished) = channel();
+        runtime.spawn(async move {
+            let (step_rows, steps_done) = channel();
+            let (last, ()) = tokio::join!(
+                async {
+                    let step_rows = step_rows;
+                    work.run(steps, &step_rows, cancel).await
+                },
+                forward(steps_done, &rows)
+            );
+            let started = Instant::now();
+            let left = work.provider.observe().await.map(|live| {
+                let of_region = |it: &&ha_core::resource::Live| region.as_ref().is_none_or(|name| it.id.region == name.as_str());
+                live.iter().filter(of_region).count()
+            });
+            let row = Removed::left(last + 1, name, left.map_err(Failed::from), started.elapsed());
+            // The reader may be gone; there is nothing left to tell it.
+            let _ = rows.send(row).await;
+        });
+        Ok(stream(finished, wanted, PRIORITY, head))
+    }
+}
+
+async fn forward(mut from: mpsc::Receiver<Row>, to: &mpsc::Sender<Removed>) {
+    while let Some(row) = from.recv().await {
+        // The reader may be gone; the steps go on until they were told to stop.
+        let _ = to.send(Removed::from(row)).await;
+    }
+}
+
+impl From<Row> for Removed {
+    fn from(row: Row) -> Self {
+        Self {
+            step: row.step,
+            region: row.region,
+            kind: row.kind,
+            name: row.name,
+            action: row.action,
+            status: row.status,
+            took: row.took,
+            left: None,
+            error: row.error,
+            code: row.code,
+            help: row.help,
+        }
+    }
+}
+
+impl Removed {
+    fn left(step: u32, workspace: String, left: Result<usize, Failed>, took: Duration) -> Self {
+        let mut row = Row {
+            step,
+            name: Some(workspace),
+            action: "list".into(),
+            took: Some(took),
+            ..Row::default()
+        };
+        let left = match left {
+            Ok(0) => {
+                row.status = "done".into();
+                Some(0)
+            }
+            Ok(count) => {
+                row.status = "failed".into();
+                row.error = Some(format!("{count} of it are still there"));
+                row.help = Some("run the same command again: it removes what is left".into());
+                u32::try_from(count).ok()
+            }
+            Err(failed) => {
+                row.status = "failed".into();
+                row.code = Some(failed.code().to_owned());
+                row.help = failed.help();
+                row.error = Some(failed.to_string());
+                None
+            }
+        };
+        Self { left, ..row.into() }
+    }
+}

@@ -1,0 +1,114 @@
+use std::time::Duration;
+
+use ha_core::plan::{self, Step};
+use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
+use nu_protocol::{Example, Flag, IntoValue, LabeledError, PipelineData, Signature, Type};
+
+use super::complete_regions;
+use crate::{
+    HaPlugin,
+    context::Context,
+    nu::{args, table},
+};
+
+pub(super) struct Plan;
+
+#[derive(IntoValue)]
+struct Row {
+    action: String,
+    region: String,
+    kind: String,
+    name: String,
+    reason: String,
+    risk: String,
+    downtime: Option<Duration>,
+    monthly_cost: Option<f64>,
+}
+
+impl PluginCommand for Plan {
+    type Plugin = HaPlugin;
+
+    fn name(&self) -> &str {
+        "ha plan"
+    }
+
+    fn signature(&self) -> Signature {
+        args::signature(self.name())
+            .param(args::region())
+            .param(Flag::new("destroy").desc("what ha destroy would remove"))
+            .input_output_type(Type::Nothing, Type::table())
+    }
+
+    fn description(&self) -> &str {
+        "Compare what is wanted with what is there: a row per resource, in the order of the work"
+    }
+
+    fn extra_description(&self) -> &str {
+        "Rows with action none are as they should be. Rows can be filtered and piped into ha provision, which plans
+again and does what is still needed of them. downtime says how long users of that very resource are without it."
+    }
+
+    fn search_terms(&self) -> Vec<&str> {
+        vec!["diff", "preview", "dry run", "drift", "terraform"]
+    }
+
+    fn examples(&self) -> Vec<Example<'_>> {
+        vec![
+            Example {
+                example: "ha plan | where action != none",
+                description: "What ha provision would do",
+                result: None,
+            },
+            Example {
+                example: "ha plan | where region == us-east | ha provision",
+                description: "Do a part of it",
+                result: None,
+            },
+            Example {
+                example: "ha plan --destroy | group-by kind --to-table",
+                description: "What would be removed",
+                result: None,
+            },
+        ]
+    }
+
+    args::complete! { "region" => complete_regions }
+
+    fn run(
+        &self,
+        plugin: &HaPlugin,
+        engine: &EngineInterface,
+        call: &EvaluatedCall,
+        _input: PipelineData,
+    ) -> Result<PipelineData, LabeledError> {
+        let context = Context::open(plugin, engine, call)?;
+        let region = context.region(call)?;
+        let destroy = call.has_flag("destroy")?;
+        // A workspace with errors can still be removed.
+        if !destroy {
+            context.sound()?;
+        }
+        let world = context.world(plugin, engine)?;
+        let steps = if destroy { plan::destroy(&world.live) } else { plan::plan(&world.desired, &world.live) };
+        let steps = match region {
+            Some(region) => plan::in_region(steps, &region),
+            None => steps,
+        };
+        let rows = steps.into_iter().map(row).collect();
+        Ok(table::<Row>(rows, &["action", "region", "name"], call.head))
+    }
+}
+
+fn row(step: Step) -> Row {
+    Row {
+        action: step.action.as_str().to_owned(),
+        region: step.id.region.to_string(),
+        kind: step.id.kind.to_string(),
+        name: step.id.name,
+        reason: step.reason,
+        risk: step.risk.as_str().to_owned(),
+        downtime: step.downtime,
+        // Prices come with the clouds.
+        monthly_cost: None,
+    }
+}

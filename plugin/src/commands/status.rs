@@ -1,0 +1,130 @@
+use std::time::Duration;
+
+use ha_core::status::{self, StatusInput, StatusRow};
+use jiff::Timestamp;
+use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
+use nu_protocol::{Example, IntoValue, LabeledError, PipelineData, Signature, Type};
+
+use super::complete_regions;
+use crate::{
+    HaPlugin,
+    ask::Asker,
+    context::Context,
+    nu::{At, Wanted, args, table, word},
+};
+
+pub(super) struct Status;
+
+#[derive(IntoValue)]
+struct Row {
+    region: String,
+    verdict: Option<String>,
+    provider: String,
+    role: String,
+    database: Option<String>,
+    servers_up: u32,
+    servers_total: u32,
+    load_balancer: Option<String>,
+    store: Option<String>,
+    lag: Option<Duration>,
+    reason: Option<String>,
+}
+
+impl From<StatusRow> for Row {
+    fn from(row: StatusRow) -> Self {
+        Self {
+            region: row.region.to_string(),
+            verdict: word(row.verdict),
+            provider: row.provider.to_string(),
+            role: row.role.as_str().to_owned(),
+            database: row.database.and_then(word),
+            servers_up: row.servers_up,
+            servers_total: row.servers_total,
+            load_balancer: row.load_balancer.map(|it| it.as_str().to_owned()),
+            store: row.store.map(|it| it.as_str().to_owned()),
+            lag: row.lag,
+            reason: row.reason,
+        }
+    }
+}
+
+impl PluginCommand for Status {
+    type Plugin = HaPlugin;
+
+    fn name(&self) -> &str {
+        "ha status"
+    }
+
+    fn signature(&self) -> Signature {
+        args::signature(self.name())
+            .param(args::region())
+            .input_output_type(Type::Nothing, Type::table())
+    }
+
+    fn description(&self) -> &str {
+        "One row per region that answers: can I sleep?"
+    }
+
+    fn extra_description(&self) -> &str {
+        "verdict is ok, degraded (serves its users, and needs a look), down or absent; reason says why, in a sentence.
+role is as declared, database as observed: they differ after a failover. ha health and ha lag show the parts."
+    }
+
+    fn search_terms(&self) -> Vec<&str> {
+        vec!["overview", "summary", "state", "dashboard"]
+    }
+
+    fn examples(&self) -> Vec<Example<'_>> {
+        vec![
+            Example {
+                example: "ha status",
+                description: "All regions",
+                result: None,
+            },
+            Example {
+                example: "ha status | all {|region| $region.verdict == ok }",
+                description: "Can I sleep?",
+                result: None,
+            },
+        ]
+    }
+
+    args::complete! { "region" => complete_regions }
+
+    fn run(
+        &self,
+        plugin: &HaPlugin,
+        engine: &EngineInterface,
+        call: &EvaluatedCall,
+        _input: PipelineData,
+    ) -> Result<PipelineData, LabeledError> {
+        let head = call.head;
+        let context = Context::open(plugin, engine, call)?;
+        let region = context.region(call)?;
+        let workspace = context.workspace()?;
+        let provider = context.provider(workspace).at(head)?;
+        let runtime = plugin.runtime().at(head)?;
+        let wanted = Wanted::new(engine, runtime)?;
+        let rows = wanted.block_on(runtime, async {
+            let world = context.look(workspace, &provider).await?;
+            let things = world.things();
+            let asker = Asker {
+                provider: &provider,
+                timeout: context.settings.timeout,
+            };
+            let (nodes, health) = tokio::join!(asker.nodes(&things), asker.health(&things));
+            let (nodes, health) = (nodes?, health?);
+            Ok(status::table(StatusInput {
+                workspace,
+                live: &world.live,
+                nodes: &nodes.views(),
+                lag: &nodes.lag(&workspace.objectives, Timestamp::now()),
+                health: &health,
+            }))
+        });
+        let rows = rows.at(head)?.into_iter();
+        let rows = rows.filter(|row| region.as_deref().is_none_or(|region| row.region == region));
+        let rows = rows.map(Row::from).collect::<Vec<_>>();
+        Ok(table(rows, &["region", "verdict", "reason"], head))
+    }
+}

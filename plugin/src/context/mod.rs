@@ -1,0 +1,12 @@
+//! Which workspace a command is about, and everything that was read for it.
+
+mod find;
+mod open;
+mod places;
+mod settings;
+mod world;
+
+pub(crate) use open::{Context, Evaluations};
+pub(crate) use places::Places;
+pub(crate) use settings::Settings;
+pub(crate) use world::Thing;

@@ -1,0 +1,165 @@
+//! What can go wrong between a command and the world, as outcomes a caller can act on.
+
+use std::path::PathBuf;
+
+use ha_cloud::ProviderError;
+use ha_nickel::EvaluateError;
+
+/// No command reports a failure of its own in any other type.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failed {
+    #[error("no workspace.ncl in {} or above", .0.display())]
+    NoWorkspace(PathBuf),
+    #[error(transparent)]
+    Evaluate(#[from] EvaluateError),
+    /// What is wrong first, and how much more there is; `ha check` shows all of it.
+    #[error("{message}")]
+    Invalid { message: String, errors: usize },
+    #[error("\"{key}\" is not a setting of this plugin")]
+    UnknownSetting { key: String, near: Option<String> },
+    #[error("the setting \"{key}\" is {got}, expected {expected}")]
+    WrongSetting {
+        key: String,
+        got: String,
+        expected: &'static str,
+    },
+    #[error("no {what} \"{name}\" in {among}")]
+    Unknown {
+        what: What,
+        name: String,
+        among: String,
+        near: Option<String>,
+        known: Vec<String>,
+    },
+    #[error("target \"cloud\" is not in this version")]
+    CloudTarget,
+    #[error("{0} is not provisioned")]
+    NotProvisioned(String),
+    #[error("\"{typed}\" is not the name of this workspace")]
+    WrongName { typed: String, workspace: String },
+    #[error("{} is already there", .0.display())]
+    Exists(PathBuf),
+    #[error("the input is not a plan: {0}")]
+    NotAPlan(String),
+    #[error("{step} needs {}, which neither exists nor is selected", .needs.join(" and "))]
+    Blocked { step: String, needs: Vec<String> },
+    #[error("{what} is not possible here: {why}")]
+    BadArgument { what: String, why: String },
+    #[error("ha-guard is not at {}", .0.display())]
+    NoGuard(PathBuf),
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    #[error("{what}: {source}")]
+    Io { what: String, source: std::io::Error },
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// What a name was expected to be; part of the error's code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    Region,
+    Server,
+    Kind,
+}
+
+impl std::fmt::Display for What {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Region => "region",
+            Self::Server => "server",
+            Self::Kind => "kind",
+        })
+    }
+}
+
+impl Failed {
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+
+    /// A name that is none of `known`.
+    pub(crate) fn unknown(what: What, name: &str, among: impl Into<String>, known: Vec<String>) -> Self {
+        let near = ha_core::names::nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
+        Self::Unknown {
+            what,
+            name: name.to_owned(),
+            among: among.into(),
+            near,
+            known,
+        }
+    }
+
+    /// Stable; scripts match on it.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::NoWorkspace(_) => "ha::workspace::missing",
+            Self::Evaluate(error) => error.code(),
+            Self::Invalid { .. } => "ha::workspace::invalid",
+            Self::UnknownSetting { .. } => "ha::setting::unknown",
+            Self::WrongSetting { .. } => "ha::setting::wrong_type",
+            Self::Unknown { what: What::Region, .. } => "ha::region::unknown",
+            Self::Unknown { what: What::Server, .. } => "ha::server::unknown",
+            Self::Unknown { what: What::Kind, .. } => "ha::kind::unknown",
+            Self::CloudTarget => "ha::target::cloud",
+            Self::NotProvisioned(_) => "ha::workspace::not_provisioned",
+            Self::WrongName { .. } => "ha::destroy::wrong_name",
+            Self::Exists(_) => "ha::init::exists",
+            Self::NotAPlan(_) => "ha::provision::not_a_plan",
+            Self::Blocked { .. } => "ha::provision::blocked",
+            Self::BadArgument { .. } => "ha::argument::invalid",
+            Self::NoGuard(_) => "ha::guard::missing",
+            Self::Provider(error) => error.code(),
+            Self::Io { .. } => "ha::io",
+            Self::Interrupted => "ha::interrupted",
+        }
+    }
+
+    /// What to type or change next.
+    pub(crate) fn help(&self) -> Option<String> {
+        Some(match self {
+            Self::NoWorkspace(_) => "run: ha init, or name one: --workspace path/to/workspace.ncl".into(),
+            Self::Evaluate(error) => return error.help().or_else(|| Some("run: ha check".into())),
+            Self::Invalid { errors: 0 | 1, .. } => "run: ha check".into(),
+            Self::Invalid { errors, .. } => format!("run: ha check, which shows all {errors} errors with their places"),
+            Self::UnknownSetting { near: Some(near), .. } => {
+                format!("did you mean \"{near}\"? The settings are workspace, timeout and concurrency")
+            }
+            Self::UnknownSetting { near: None, .. } => {
+                "the settings are workspace, timeout and concurrency; everything else belongs in config.toml".into()
+            }
+            Self::WrongSetting { key, .. } => format!("change $env.config.plugins.ha.{key}"),
+            Self::Unknown { near: Some(near), .. } => format!("did you mean \"{near}\"?"),
+            Self::Unknown { known, what, .. } if known.is_empty() => format!("there is no {what} at all"),
+            Self::Unknown { known, .. } => format!("one of: {}", known.join(", ")),
+            Self::CloudTarget => "set target = \"local\" in config.toml to run the same workspace on this machine".into(),
+            Self::NotProvisioned(_) => "run: ha provision".into(),
+            Self::WrongName { workspace, .. } => format!("type its name in full to remove all of it: ha destroy {workspace}"),
+            Self::Exists(_) => "choose an empty folder: mkdir shop; cd shop; ha init".into(),
+            Self::NotAPlan(_) => "pipe rows of ha plan: ha plan | where region == us-east | ha provision".into(),
+            Self::Blocked { .. } => "select those too, or run: ha provision, which does everything in order".into(),
+            Self::BadArgument { .. } => return None,
+            Self::NoGuard(_) => "build it: cargo build -p ha-guard, or set HA_GUARD to its path".into(),
+            Self::Provider(error) => return error.help(),
+            Self::Io { .. } => return None,
+            Self::Interrupted => "run the same command again: it finishes what is there".into(),
+        })
+    }
+
+    /// A word or two for under the argument.
+    pub(crate) fn mark(&self) -> &'static str {
+        match self {
+            Self::NoWorkspace(_) | Self::Evaluate(_) | Self::Invalid { .. } => "needs a workspace",
+            Self::UnknownSetting { .. } => "unknown setting",
+            Self::WrongSetting { .. } => "wrong type",
+            Self::Unknown { .. } => "not known here",
+            Self::CloudTarget => "needs the local target",
+            Self::NotProvisioned(_) => "needs something that runs",
+            Self::WrongName { .. } => "another name",
+            Self::NotAPlan(_) => "from here",
+            Self::BadArgument { .. } => "this one",
+            _ => "while running this",
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Carrying a plan out for a shell that watches: the lock, the rows, the record of acts.
+
+use std::{sync::Arc, time::Duration};
+
+use ha_cloud::{
+    ApplyOptions, Provider, StepRow, apply,
+    local::{LocalProvider, WriterLock},
+};
+use ha_core::{plan::Step, resource::ResourceId};
+use nu_protocol::IntoValue;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    acts::{Act, Acts},
+    context::Settings,
+    error::Failed,
+};
+
+/// One row of whatever acts: `ha provision`, `ha destroy`.
+#[derive(Clone, Debug, Default, IntoValue)]
+pub(crate) struct Row {
+    /// In the order of the plan, counted from 1; rows come as steps finish.
+    pub(crate) step: u32,
+    pub(crate) region: Option<String>,
+    pub(crate) kind: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) action: String,
+    pub(crate) status: String,
+    pub(crate) took: Option<Duration>,
+    pub(crate) error: Option<String>,
+    pub(crate) code: Option<String>,
+    pub(crate) help: Option<String>,
+}
+
+/// Columns that stay readable in a narrow terminal.
+pub(crate) const PRIORITY: &[&str] = &["region", "name", "status", "error"];
+
+impl Row {
+    fn done(row: StepRow) -> Self {
+        Self {
+            step: row.step,
+            region: Some(row.region.to_string()),
+            kind: Some(row.kind.to_string()),
+            name: Some(row.name),
+            action: row.action.as_str().to_owned(),
+            status: row.status.as_str().to_owned(),
+            took: Some(row.took),
+            error: row.error,
+            code: row.code.map(str::to_owned),
+            help: row.help,
+        }
+    }
+
+    /// What `--dry-run` shows of a step.
+    pub(crate) fn planned(step: u32, planned: &Step) -> Self {
+        Self {
+            step,
+            region: Some(planned.id.region.to_string()),
+            kind: Some(planned.id.kind.to_string()),
+            name: Some(planned.id.name.clone()),
+            action: planned.action.as_str().to_owned(),
+            status: "planned".into(),
+            ..Self::default()
+        }
+    }
+
+    /// The one row of a plan with nothing to do.
+    pub(crate) fn nothing_to_do() -> Self {
+        Self {
+            action: "none".into(),
+            status: "unchanged".into(),
+            ..Self::default()
+        }
+    }
+}
+
+/// The dry run of a plan.
+pub(crate) fn planned(steps: &[Step]) -> Vec<Row> {
+    let changes = steps.iter().filter(|step| step.action != ha_core::plan::Action::None);
+    let rows: Vec<Row> = changes.zip(1..).map(|(step, number)| Row::planned(number, step)).collect();
+    if rows.is_empty() { vec![Row::nothing_to_do()] } else { rows }
+}
+
+/// Waits for the writer's lock up to `wait` and tells the operator whom for; none asks once.
+pub(crate) async fn lock(
+    provider: &LocalProvider,
+    command: &str,
+    wait: Option<Duration>,
+) -> Result<WriterLock, Failed> {
+    Ok(match wait {
+        None => provider.try_lock(command)?,
+        Some(wait) => {
+            provider
+                .lock_wait(command, wait, |holder| eprintln!("ha: waiting for {holder}"))
+                .await?
+        }
+    })
+}
+
+/// A plan under way.
+pub(crate) struct Work {
+    pub(crate) provider: LocalProvider,
+    pub(crate) acts: Acts,
+    pub(crate) settings: Settings,
+    /// Held until the last step has ended.
+    pub(crate) lock: WriterLock,
+    /// First part of the events' names.
+    pub(crate) verb: &'static str,
+}
+
+impl Work {
+    /// Carries `steps` out and sends a row as each finishes. Answers with the number of the last step.
+    /// A reader that is gone stops nothing that has begun, and keeps nothing from being remembered.
+    pub(crate) async fn run(&self, steps: Vec<Step>, rows: &mpsc::Sender<Row>, cancel: CancellationToken) -> u32 {
+        let options = ApplyOptions {
+            concurrency: self.settings.concurrency,
+            ..ApplyOptions::default()
+        };
+        let provider: Arc<dyn Provider> = Arc::new(self.provider.clone());
+        let mut finished = apply(steps, provider, options, cancel);
+        let mut last = 0;
+        while let Some(row) = finished.recv().await {
+            last = last.max(row.step);
+            self.acts.record(Act {
+                region: Some(row.region.to_string()),
+                event: format!("{}.{}", self.verb, row.action.as_str()),
+                subject: format!("{} {}", row.kind, row.name),
+                status: row.status.as_str().to_owned(),
+                error: row.error.clone(),
+                ..Act::default()
+            });
+            // The reader may be gone; what is under way still ends properly.
+            let _ = rows.send(Row::done(row)).await;
+        }
+        last
+    }
+}
+
+/// The steps that were named, in the plan's own order, and what stands in their way.
+pub(crate) fn select(
+    steps: Vec<Step>,
+    live: &[ha_core::resource::Live],
+    wanted: impl Fn(&ResourceId) -> bool,
+) -> Result<Vec<Step>, Failed> {
+    let selected: Vec<Step> = steps.into_iter().filter(|step| wanted(&step.id)).collect();
+    match ha_core::plan::blocked_by(&selected, live).into_iter().next() {
+        None => Ok(selected),
+        Some(blocked) => Err(Failed::Blocked {
+            step: blocked.step.to_string(),
+            needs: blocked.needs.iter().map(ToString::to_string).collect(),
+        }),
+    }
+}
