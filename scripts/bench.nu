@@ -1,0 +1,132 @@
+#!/usr/bin/env -S sh -c 's=$(readlink -f "$0"); exec "${s%/*}/nu.sh" "$s" "$@"'
+
+use ha *
+
+const ROOT = path self ..
+
+# Measure what has a budget, on a copy of the example under a name of its own: what runs already is not touched.
+# Medians of several runs; what is slow or changes the world is measured once.
+#
+# A ratio above 1 is over budget. Numbers of one machine compare with numbers of the same machine only.
+@example "the table of the README" { ./scripts/bench.nu | to md --pretty }
+@example "without bringing anything up" { ./scripts/bench.nu --only shell }
+def main [
+    --runs (-r): int = 9                 # How often the fast ones are measured.
+    --only (-o): string@[shell plan local]  # Only this part.
+]: nothing -> table<what: string, measured: any, budget: any, ratio: float> {
+    let folder = mktemp --directory --tmpdir ha-bench.XXXXXX
+    # As root, the databases run as another user, who has to pass through.
+    ^chmod 755 $folder
+    let rows = try {
+        { rows: [
+            ...(if ($only | default shell) == shell { shell $folder $runs } else { [] })
+            ...(if ($only | default plan) == plan { plan $runs } else { [] })
+            ...(if ($only | default local) == local { local $folder $runs } else { [] })
+        ] }
+    } catch {|err| { error: $err.raw } }
+    rm --recursive --force $folder
+    if $rows.error? != null { return $rows.error }
+    $rows.rows | each {|row| $row | insert ratio (if $row.budget == null { null } else { $row.measured / $row.budget | math round --precision 2 }) }
+}
+
+# What a person waits for at the prompt.
+def shell [folder: path, runs: int]: nothing -> table {
+    cd (workspace in $folder)
+    [
+        {what: "ha regions, cold shell" measured: (cold $runs "ha regions") budget: 200ms}
+        {what: "ha regions, running shell" measured: (warm $runs { ha regions }) budget: 20ms}
+        {what: "ha check, cold shell" measured: (cold $runs "ha check") budget: 250ms}
+        {what: "ha check, running shell" measured: (warm $runs { ha check }) budget: 50ms}
+    ]
+}
+
+# The pure core at scale; linear when ten times as much takes ten times as long.
+def plan [runs: int]: nothing -> table {
+    let measured = ^cargo bench --quiet --locked --manifest-path ($ROOT | path join Cargo.toml) -p ha-tests --bench plan -- --runs $runs
+        | lines
+        | each { from json }
+    $measured | each {|row| {
+        what: $"ha plan, ($row.resources) against ($row.resources)"
+        measured: ($row.nanoseconds * 1ns)
+        budget: (500ms * $row.resources / 10_000)
+    } }
+}
+
+# The whole example on this machine, real programs and all.
+def local [folder: path, runs: int]: nothing -> table {
+    cd (workspace in $folder)
+    $env.HA_STATE_HOME = $folder | path join state
+    $env.HA_RUNTIME_DIR = $folder | path join run
+    let rows = try {
+        let nothing = timeit { ha provision | rollout check; wait healthy; wait streaming }
+        let again = timeit { ha provision | rollout check }
+        # The first look starts connections.
+        let lag = warm $runs { ha lag }
+        let guards = guards of $folder
+        let ticks = $guards | each {|pid| cpu of $pid }
+        sleep 10sec
+        let used = $guards | zip $ticks | each {|it| (cpu of $it.0) - $it.1 } | math max
+        { rows: [
+            {what: "the whole example, from nothing" measured: $nothing budget: 20sec}
+            {what: "the whole example, nothing to do" measured: $again budget: 1sec}
+            {what: "ha lag, three databases" measured: $lag budget: 100ms}
+            {what: "ha health, everything" measured: (warm $runs { ha health }) budget: null}
+            {what: "guard, memory" measured: ($guards | each {|pid| memory of $pid } | math max) budget: 30mb}
+            # A hundred ticks are one second.
+            {what: "guard, share of a core while idle" measured: ($used / 100 / 10) budget: 0.01}
+        ] }
+    } catch {|err| { error: $err.raw } }
+    let gone = timeit { ha destroy (workspace name) | rollout check }
+    if $rows.error? != null { return $rows.error }
+    $rows.rows | append {what: "ha destroy, everything" measured: $gone budget: null}
+}
+
+# Fails when a step was not done.
+def "rollout check" []: table -> nothing {
+    let failed = $in | where status not-in [done unchanged]
+    if ($failed | is-not-empty) {
+        error make --unspanned {msg: $"not done:\n($failed | to nuon --indent 2)" code: "ha::bench::failed"}
+    }
+}
+
+# A copy of the example under a name that nobody uses.
+def "workspace in" [folder: path]: nothing -> path {
+    let copy = $folder | path join ws
+    if not ($copy | path exists) {
+        mkdir $copy
+        cp ($ROOT | path join config.toml) $copy
+        open --raw ($ROOT | path join workspace.ncl)
+        | str replace --regex 'workspace = "[^"]+"' $'workspace = "bench-(random int 1000..9999)"'
+        | save ($copy | path join workspace.ncl)
+    }
+    $copy
+}
+
+# Of the workspace in the current folder.
+def "workspace name" []: nothing -> string {
+    open --raw workspace.ncl | parse --regex '(?m)^\s*workspace = "(?<name>[^"]+)"' | get 0.name
+}
+
+# A new shell and a new plugin each time.
+def cold [runs: int, code: string]: nothing -> duration {
+    1..$runs | each { timeit { ^$env.HA_NU -n --plugins $env.HA_PLUGIN -c $"($code) | ignore" } } | math median
+}
+
+def warm [runs: int, action: closure]: nothing -> duration {
+    do $action | ignore
+    1..$runs | each { timeit { do $action | ignore } } | math median
+}
+
+def "guards of" [folder: path]: nothing -> list<int> {
+    glob ($folder | path join "state/*/regions/*/hosts/*/run/guard.json") | each {|file| open $file | get pid }
+}
+
+def "memory of" [pid: int]: nothing -> filesize {
+    open --raw $"/proc/($pid)/status" | parse --regex 'VmRSS:\s+(?<kb>\d+) kB' | get 0.kb | into int | $in * 1kib
+}
+
+# Ticks of processor time so far.
+def "cpu of" [pid: int]: nothing -> int {
+    let fields = open --raw $"/proc/($pid)/stat" | str replace --regex '.*\) ' '' | split row ' '
+    ($fields | get 11 | into int) + ($fields | get 12 | into int)
+}
