@@ -147,4 +147,7 @@ pub struct AppConfig {
     pub database: String,
     /// Mode 0600: the password and nothing else.
     pub password_file: PathBuf,
+    /// Database node (`us-db-1`) to its region, so that `/status` can say where the primary is.
+    #[serde(default)]
+    pub databases: BTreeMap<String, String>,
 }

@@ -23,6 +23,22 @@ pub struct Place {
     pub column: usize,
 }
 
+impl Place {
+    /// Bytes `span` of `text`, which is what `file` holds. A span outside of it, or inside of a character, is moved to fit.
+    pub fn of(file: &str, text: &str, span: std::ops::Range<usize>) -> Self {
+        let start = text.floor_char_boundary(span.start);
+        let before = &text[..start];
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        Self {
+            file: file.to_owned(),
+            start,
+            end: text.ceil_char_boundary(span.end.max(start)),
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+        }
+    }
+}
+
 /// Words drawn under a piece of the file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Label {

@@ -1,5 +1,7 @@
 //! Rules across the whole workspace: every finding of every rule, in one run.
 
+pub mod codes;
+
 use crate::{config::Config, finding::Finding, model::Workspace};
 
 /// Everything that is wrong or worth knowing. Paths are filled; places in `workspace.ncl` are not.

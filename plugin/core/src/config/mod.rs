@@ -1,5 +1,33 @@
 //! `config.toml`: what differs per operator. Never desired infrastructure, never a secret.
 
+//!
+//! ```toml
+//! target = "local"                            # or "cloud"
+//!
+//! [providers.digitalocean]
+//! region_name = "us-east"                     # repeats the name in workspace.ncl; for several regions a list,
+//!                                             # or a table by location: { nyc3 = "us-east", sfo3 = "us-west" }
+//! token = { env = "DIGITALOCEAN_TOKEN" }      # or { command = ["pass", "show", "do"] }, { file = "do.token" }
+//!
+//! [providers.aws]
+//! access_key_id = { env = "AWS_ACCESS_KEY_ID" }
+//! secret_access_key = { env = "AWS_SECRET_ACCESS_KEY" }
+//! endpoint = "http://127.0.0.1:4566"          # instead of the provider's own
+//!
+//! [dns]
+//! domain = "api.example.com"                  # instead of the one in workspace.ncl
+//!
+//! [local]
+//! app_command = ["/usr/bin/app", "--flag"]    # instead of the reference application
+//!
+//! [prices.aws]
+//! "t3.medium" = 30.37                         # dollars a month
+//! ```
+
+mod read;
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeMap, path::PathBuf};
 
 use crate::{
@@ -66,7 +94,7 @@ pub struct LocalConfig {
 }
 
 /// Always a configuration (defaults where something is wrong) and everything that is wrong, each finding placed.
+/// Values of credentials are in no finding.
 pub fn parse(text: &str, file: &str) -> (Config, Vec<Finding>) {
-    let _ = (text, file);
-    (Config::default(), Vec::new())
+    read::read(text, file)
 }

@@ -1,0 +1,66 @@
+//! Every code a finding of `ha check` can carry, in one place. Scripts match on them: they do not change.
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $code:literal, $meaning:literal;)*) => {
+        $(#[doc = $meaning] pub const $name: &str = $code;)*
+
+        /// Code and meaning, in the order of this file.
+        pub const ALL: &[(&str, &str)] = &[$(($code, $meaning)),*];
+    };
+}
+
+codes! {
+    CONFIG_SYNTAX = "ha::config::syntax", "config.toml is not TOML";
+    CONFIG_UNKNOWN_KEY = "ha::config::unknown_key", "config.toml has a key that nothing reads";
+    CONFIG_TYPE = "ha::config::type", "a value in config.toml is of the wrong type";
+    CONFIG_VALUE = "ha::config::value", "a value in config.toml means nothing";
+    CONFIG_LITERAL_SECRET = "ha::config::literal_secret", "config.toml holds a secret instead of naming one";
+    CONFIG_REGION = "ha::config::region", "region_name contradicts the workspace";
+
+    NO_REGION = "ha::check::no_region", "the workspace declares no region";
+    PRIMARY = "ha::check::primary", "there is not exactly one primary region";
+    WITNESS_DATA = "ha::check::witness_data", "a witness region holds a database";
+    DUPLICATE_NAME = "ha::check::duplicate_name", "two things of one region have the same name";
+    UNKNOWN_GROUP = "ha::check::unknown_group", "a server group is named that does not exist in the region";
+    OTHER_REGION = "ha::check::other_region", "something is named that lives in another region";
+    EMPTY_GROUP = "ha::check::empty_group", "something runs on a group without servers";
+    AMBIGUOUS_TARGETS = "ha::check::ambiguous_targets", "a balancer does not say which of several groups it spreads over";
+
+    RANGE = "ha::check::range", "a network range is not a range, or not a private one";
+    OVERLAP = "ha::check::overlap", "two network ranges share addresses";
+
+    LOCATION = "ha::check::location", "the provider has no location of that name";
+    COORDINATES = "ha::check::coordinates", "where on earth a region lies is not known";
+    DISTANCE = "ha::check::distance", "two regions are too close to be lost apart";
+    RESIDENCY = "ha::check::residency", "data is, or may come to lie, where it must not";
+
+    REPLICATION = "ha::check::replication", "one of two databases cannot copy the other";
+    UNKNOWN_DATABASE = "ha::check::unknown_database", "a database is named that does not exist";
+    ENGINE = "ha::check::engine", "databases of one cluster differ in engine or major version";
+    MANAGED_LOCAL = "ha::check::managed_local", "a managed database is not rehearsed on the local target";
+
+    STORE_MISSING = "ha::check::store_missing", "replicated databases have no agreement store";
+    STORE_EVEN = "ha::check::store_even", "an even number of store members tolerates no more than one less";
+
+    DNS_DEFAULT = "ha::check::dns_default", "geographic records leave some users unanswered";
+    DNS_REGION = "ha::check::dns_region", "the default region of the DNS does not exist";
+
+    LAG_ABOVE_RPO = "ha::check::lag_above_rpo", "a lag limit above the RPO cannot meet it";
+    LAG_ORDER = "ha::check::lag_order", "the three lag limits are not in order";
+    RTO = "ha::check::rto", "detection, TTL and promotion together take longer than the RTO";
+    TIMING = "ha::check::timing", "the timing profile breaks a constraint of the failover protocol";
+    TWO_REGIONS = "ha::check::two_regions", "two data regions without a witness stop when one is lost";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_means_one_thing() {
+        let mut codes: Vec<&str> = ALL.iter().map(|(code, _)| *code).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), ALL.len());
+    }
+}
