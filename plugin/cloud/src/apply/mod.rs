@@ -4,6 +4,8 @@
 //! provider's calls can be repeated and its resources say themselves how far they came.
 
 mod attempt;
+#[cfg(test)]
+mod property;
 mod run;
 mod schedule;
 #[cfg(test)]
