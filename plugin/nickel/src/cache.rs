@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     index::Index,
     library,
-    map::{SourceFile, SourceMap, Spot},
+    map::{Bytes, SourceFile, SourceMap, Spot},
     nickel::Raw,
 };
 
@@ -37,6 +37,7 @@ struct Entry {
     /// Files of the source map, in its order; all of them are among the inputs.
     files: Vec<PathBuf>,
     spots: BTreeMap<String, Spot>,
+    end: Option<Bytes>,
 }
 
 /// The place of one workspace's entry.
@@ -84,6 +85,7 @@ impl Slot {
         let map = SourceMap {
             files: files.collect::<Option<_>>()?,
             spots: entry.spots,
+            end: entry.end,
         };
         Some((entry.raw, map))
     }
@@ -103,6 +105,7 @@ impl Slot {
             raw: raw.clone(),
             files: index.map.files.iter().map(|file| file.path.clone()).collect(),
             spots: index.map.spots.clone(),
+            end: index.map.end,
         };
         let body = serde_json::to_vec(&entry)?;
         let mut bytes = checksum_line(&body).into_bytes();

@@ -9,15 +9,27 @@ use ha_core::{
 use nickel_lang::{Error, ErrorFormat};
 use serde::Deserialize;
 
-use crate::{library::LIBRARY, map::SourceMap};
+use crate::{index::Index, library::LIBRARY, map::SourceMap};
 
 /// What is known about the files of this evaluation.
 pub(crate) struct Scene<'a> {
-    pub(crate) main: &'a Path,
-    pub(crate) library: &'a Path,
-    pub(crate) map: &'a SourceMap,
-    /// The main file can be parsed: an error before evaluation is then not one of syntax.
-    pub(crate) parses: bool,
+    pub(crate) index: &'a Index,
+}
+
+impl Scene<'_> {
+    fn map(&self) -> &SourceMap {
+        &self.index.map
+    }
+
+    /// The place is in a file that does not even parse.
+    fn is_unparsed(&self, place: &Place) -> bool {
+        let file = self
+            .map()
+            .files
+            .iter()
+            .position(|file| file.path.to_string_lossy() == place.file);
+        file.is_some_and(|file| self.index.unparsed.contains(&file))
+    }
 }
 
 #[derive(Deserialize)]
@@ -69,15 +81,6 @@ pub(crate) fn findings(error: &Error, path: &str, scene: &Scene<'_>) -> Vec<Find
 }
 
 fn one(diagnostic: &Diagnostic, path: &str, scene: &Scene<'_>, files: &FileNames) -> Finding {
-    let (code, message) = classify(diagnostic, &name_of(path), scene, files);
-    let mut finding = located(Finding::error(code, message), path);
-    finding.help = match code {
-        "ha::workspace::conflict" => {
-            Some("write it once, or mark the value that gives way `| default = …`, the one that wins `| force = …`".to_owned())
-        }
-        _ => help(&diagnostic.notes, &finding.message),
-    };
-
     // The primary labels point at what the user wrote, the others at what it was compared with.
     let mut marks: Vec<(&Marked, Place)> = diagnostic
         .labels
@@ -85,22 +88,29 @@ fn one(diagnostic: &Diagnostic, path: &str, scene: &Scene<'_>, files: &FileNames
         .filter_map(|label| Some((label, files.place(label, scene)?)))
         .collect();
     marks.sort_by_key(|(label, _)| label.style != "Primary");
-    if code == "ha::workspace::unknown_field" {
-        finding.place = scene.map.key_place(path);
+    let first = marks.first().map(|(_, place)| place.clone());
+
+    let Class { code, message, help } = classify(diagnostic, path, first.as_ref(), scene, files);
+    let mut finding = located(Finding::error(code, message), path);
+    finding.help = help;
+    let excerpt = first.as_ref().and_then(|place| scene.map().excerpt(place));
+    finding.place = if code == "ha::workspace::unknown_field" {
+        scene.map().key_place(path)
+    } else if !path.is_empty() && excerpt.is_none_or(|text| text.contains('\n')) {
+        // A field's name is easier to find than a record underlined over many lines.
+        scene.map().place(path)
+    } else {
+        None
     }
+    .or(first);
     for (label, place) in marks {
-        if finding.place.is_none() {
-            finding.place = Some(place);
-        } else if finding.place.as_ref() != Some(&place) && is_telling(&label.message) {
+        if finding.place.as_ref() != Some(&place) && is_telling(&label.message) {
             finding.labels.push(Label {
                 text: label.message.clone(),
                 path: None,
                 place: Some(place),
             });
         }
-    }
-    if finding.place.is_none() {
-        finding.place = scene.map.place(path);
     }
     finding
 }
@@ -127,46 +137,141 @@ fn located(finding: Finding, path: &str) -> Finding {
     if path.is_empty() { finding } else { finding.at(path) }
 }
 
-fn classify(diagnostic: &Diagnostic, name: &str, scene: &Scene<'_>, files: &FileNames) -> (&'static str, String) {
-    let mut lines = diagnostic.message.lines().map(str::trim);
-    let first = lines.next().unwrap_or_default();
-    let rest: Vec<&str> = lines.collect();
-    if first.starts_with("contract broken") {
-        let what = if rest.is_empty() {
-            expected(diagnostic, files).unwrap_or_else(|| "this value breaks its contract".to_owned())
-        } else {
-            rest.join(" ")
-        };
-        if what.contains(" has no field `") {
-            return ("ha::workspace::unknown_field", what);
+struct Class {
+    code: &'static str,
+    message: String,
+    help: Option<String>,
+}
+
+impl Class {
+    fn new(code: &'static str, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            help: Some(help.into()),
         }
-        if what == "not a resource" {
-            return ("ha::workspace::not_a_resource", format!("`{name}` is not a resource"));
-        }
-        let message = if name.is_empty() { what.clone() } else { format!("`{name}`: {what}") };
-        if what.contains(" is not one of ") {
-            return ("ha::workspace::unknown_value", message);
-        }
-        return ("ha::workspace::wrong_value", message);
     }
-    let message = diagnostic.message.replace('\n', " ");
-    let code = if first.starts_with("missing field") {
-        "ha::workspace::unknown_name"
-    } else if first.starts_with("unbound identifier") {
-        "ha::workspace::unbound"
-    } else if first == "non mergeable terms" {
-        let message = format!("`{name}` is given two values that cannot both hold");
-        return ("ha::workspace::conflict", message);
-    } else if first.starts_with("import of") || first.contains("could not find import") {
-        "ha::workspace::import"
-    } else if first.starts_with("missing definition") {
-        "ha::workspace::missing_field"
-    } else if !scene.parses {
-        "ha::workspace::syntax"
+}
+
+fn classify(diagnostic: &Diagnostic, path: &str, place: Option<&Place>, scene: &Scene<'_>, files: &FileNames) -> Class {
+    let text = diagnostic.message.as_str();
+    let excerpt = place.and_then(|place| scene.map().excerpt(place)).unwrap_or_default();
+    if text.starts_with("contract broken") {
+        return broken_contract(diagnostic, &name_of(path), files);
+    }
+    if place.is_some_and(|place| scene.is_unparsed(place)) {
+        return syntax(text, excerpt);
+    }
+    let notes = help(&diagnostic.notes, "");
+    if text.starts_with("missing field") {
+        let message = if excerpt.is_empty() || excerpt.contains('\n') {
+            text.to_owned()
+        } else {
+            format!("there is no `{excerpt}`")
+        };
+        return Class {
+            code: "ha::workspace::unknown_name",
+            message,
+            help: notes,
+        };
+    }
+    if text.starts_with("unbound identifier") {
+        return unbound(excerpt);
+    }
+    if text == "non mergeable terms" {
+        return Class::new(
+            "ha::workspace::conflict",
+            format!("`{}` is given two values that cannot both hold", name_of(path)),
+            "write it once, or mark the value that gives way `| default = …`, or the one that wins `| force = …`",
+        );
+    }
+    if let Some(import) = text.strip_prefix("import of ") {
+        let file = import.split(" failed").next().unwrap_or(import);
+        return Class::new(
+            "ha::workspace::import",
+            format!("cannot import {file}"),
+            "write its path relative to this file; the contract library is \"ha.ncl\"",
+        );
+    }
+    Class {
+        code: if text.starts_with("missing definition") {
+            "ha::workspace::missing_field"
+        } else {
+            "ha::workspace::evaluation"
+        },
+        message: text.replace('\n', " "),
+        help: notes,
+    }
+}
+
+fn broken_contract(diagnostic: &Diagnostic, name: &str, files: &FileNames) -> Class {
+    let said = diagnostic
+        .message
+        .lines()
+        .skip(1)
+        .map(str::trim)
+        .collect::<Vec<_>>()
+        .join(" ");
+    let what = if said.is_empty() {
+        expected(diagnostic, files).unwrap_or_else(|| "this value breaks its contract".to_owned())
     } else {
-        "ha::workspace::evaluation"
+        said
     };
-    (code, message)
+    let help = help(&diagnostic.notes, &what);
+    let named = |what: &str| {
+        if name.is_empty() {
+            what.to_owned()
+        } else {
+            format!("`{name}`: {what}")
+        }
+    };
+    let (code, message) = if what.contains(" has no field `") {
+        ("ha::workspace::unknown_field", what)
+    } else if what == "not a resource" {
+        ("ha::workspace::not_a_resource", format!("`{name}` is not a resource"))
+    } else if what.contains(" is not one of ") {
+        ("ha::workspace::unknown_value", named(&what))
+    } else {
+        ("ha::workspace::wrong_value", named(&what))
+    };
+    Class { code, message, help }
+}
+
+fn syntax(text: &str, excerpt: &str) -> Class {
+    const CODE: &str = "ha::workspace::syntax";
+    if text.starts_with("unexpected end of file") {
+        return Class::new(
+            CODE,
+            "the file ends too early",
+            "a bracket or a quote further up is never closed",
+        );
+    }
+    if text == "unexpected token" && !excerpt.is_empty() {
+        return Class::new(
+            CODE,
+            format!("`{excerpt}` is not expected here"),
+            "look just before it: a comma, a `&` or a closing bracket may be missing",
+        );
+    }
+    Class {
+        code: CODE,
+        message: text.replace('\n', " "),
+        help: None,
+    }
+}
+
+/// The names the library offers to `let { … } = import "ha.ncl"`.
+const OFFERED: [&str; 5] = ["digitalocean", "hetzner", "aws", "ha", "Workspace"];
+
+fn unbound(name: &str) -> Class {
+    let help = if OFFERED.contains(&name) {
+        format!("take it from the library: let {{ {name}, .. }} = import \"ha.ncl\" in")
+    } else if let Some(near) = nearest(name, OFFERED) {
+        format!("did you mean `{near}`?")
+    } else {
+        format!("define it in front of the workspace: let {name} = … in")
+    };
+    Class::new("ha::workspace::unbound", format!("nothing is called `{name}`"), help)
 }
 
 /// A plain type says nothing but its name, and that only by a label in the library.
@@ -200,7 +305,11 @@ fn help(notes: &[String], message: &str) -> Option<String> {
             if let Some((_, near)) = candidates.iter().find(|(plain, _)| Some(plain.as_str()) == near) {
                 lines.push(format!("did you mean `{near}`?"));
             }
-            let what = if note.starts_with("fields") { "its fields" } else { "it may be" };
+            let what = if note.starts_with("fields") {
+                "its fields"
+            } else {
+                "it may be"
+            };
             lines.push(format!("{what}: {}", words.collect::<Vec<_>>().join(", ")));
         } else if let Some(guess) = note.strip_prefix("Did you mean ") {
             lines.push(format!("did you mean {guess}"));
@@ -256,9 +365,8 @@ impl FileNames {
     /// The label's place when it is in one of the user's files.
     fn place(&self, label: &Marked, scene: &Scene<'_>) -> Option<Place> {
         let name = Path::new(self.name(label)?);
-        let file = scene.map.files.iter().position(|file| file.path == name)?;
-        debug_assert!(name == scene.main || !name.starts_with(scene.library));
-        scene.map.bytes_place(crate::map::Bytes {
+        let file = scene.map().files.iter().position(|file| file.path == name)?;
+        scene.map().bytes_place(crate::map::Bytes {
             file,
             start: label.range.start,
             end: label.range.end,

@@ -34,8 +34,8 @@ const MAX_DEPTH: usize = 64;
 /// What parsing alone tells about a workspace.
 pub(crate) struct Index {
     pub(crate) map: SourceMap,
-    /// The main file can be parsed.
-    pub(crate) parses: bool,
+    /// Files of the map that do not parse.
+    pub(crate) unparsed: BTreeSet<usize>,
     /// Imported files, and files that would be imported if they existed: a cached evaluation is good
     /// while all of them are as they were.
     pub(crate) imports: BTreeSet<PathBuf>,
@@ -49,12 +49,12 @@ pub(crate) fn index(main: &Path, text: &str, library: &Path) -> Index {
         library,
         index: Index {
             map: SourceMap::default(),
-            parses: false,
+            unparsed: BTreeSet::new(),
             imports: BTreeSet::new(),
             complete: true,
         },
     };
-    walker.index.parses = walker.file(main, text.into(), "", 0);
+    walker.file(main, text.into(), "", 0);
     walker.index
 }
 
@@ -81,20 +81,29 @@ struct Here<'a> {
 }
 
 impl Walker<'_> {
-    fn file(&mut self, path: &Path, text: Arc<str>, prefix: &str, depth: usize) -> bool {
+    fn file(&mut self, path: &Path, text: Arc<str>, prefix: &str, depth: usize) {
         let id = self.register(path, &text);
         let alloc = AstAlloc::new();
         let file_id = Files::empty().add(path.as_os_str(), text.clone());
         let Ok((ast, errors)) = TermParser::new().parse_tolerant(&alloc, file_id, Lexer::new(&text)) else {
-            return false;
+            self.index.unparsed.insert(id);
+            return;
         };
+        if !errors.no_errors() {
+            self.index.unparsed.insert(id);
+        }
         let here = Here {
             id,
             folder: path.parent().unwrap_or(Path::new("")),
         };
+        if prefix.is_empty() {
+            self.index.map.end = bytes_of(ast.pos, here).map(|bytes| Bytes {
+                start: bytes.end.saturating_sub(1),
+                ..bytes
+            });
+        }
         self.collect_imports(&ast, here);
         self.value(&ast, prefix, &None, here, depth);
-        errors.no_errors()
     }
 
     fn register(&mut self, path: &Path, text: &Arc<str>) -> usize {
@@ -158,12 +167,14 @@ impl Walker<'_> {
         let id = self.register(path, &text);
         let alloc = AstAlloc::new();
         let file_id = Files::empty().add(path.as_os_str(), text.clone());
-        if let Ok((ast, _)) = TermParser::new().parse_tolerant(&alloc, file_id, Lexer::new(&text)) {
-            let here = Here {
-                id,
-                folder: path.parent().unwrap_or(Path::new("")),
-            };
-            self.collect_imports(&ast, here);
+        match TermParser::new().parse_tolerant(&alloc, file_id, Lexer::new(&text)) {
+            Ok((ast, errors)) if errors.no_errors() => {
+                let folder = path.parent().unwrap_or(Path::new(""));
+                self.collect_imports(&ast, Here { id, folder });
+            }
+            _ => {
+                self.index.unparsed.insert(id);
+            }
         }
     }
 
@@ -251,7 +262,11 @@ impl Walker<'_> {
                     self.insert(&path, key, value, bytes_of(value.pos, here));
                 }
                 _ => {
-                    self.index.map.spots.entry(path.clone()).or_insert(Spot { key, value: None });
+                    self.index
+                        .map
+                        .spots
+                        .entry(path.clone())
+                        .or_insert(Spot { key, value: None });
                 }
             }
         }

@@ -91,7 +91,10 @@ impl EvaluateError {
                 "`ha init` writes an example workspace into an empty folder; --workspace names another file".to_owned()
             }
             Self::Unreadable { path, source } if source.kind() == io::ErrorKind::IsADirectory => {
-                format!("name the file in it: --workspace {}", path.join("workspace.ncl").display())
+                format!(
+                    "name the file in it: --workspace {}",
+                    path.join("workspace.ncl").display()
+                )
             }
             Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::InvalidData => {
                 "save the file as UTF-8 text".to_owned()
@@ -168,6 +171,10 @@ fn conclude(raw: &nickel::Raw, map: SourceMap) -> Evaluation {
     let typed = typed::typed(raw);
     let mut findings: Vec<Finding> = raw.findings.iter().cloned().chain(typed.findings).collect();
     map.resolve(&mut findings);
+    // The empty path stood for the file as a whole.
+    for finding in &mut findings {
+        finding.path.take_if(|path| path.is_empty());
+    }
     finding::sort(&mut findings);
     // One mistake in a shared `let` shows up in every region that uses it.
     let mut seen = BTreeSet::new();

@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -25,7 +26,13 @@ pub const EXAMPLE_CONFIG: &str = include_str!("../../../config.toml");
 pub fn example(folder: &str) -> String {
     let plain: String = folder
         .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '-'
+            }
+        })
         .take(48)
         .collect();
     let name = plain.trim_matches('-');
@@ -70,7 +77,9 @@ pub fn write_into(folder: &Path) -> io::Result<()> {
 pub(crate) fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
     let folder = file.parent().ok_or(io::ErrorKind::InvalidInput)?;
     fs::create_dir_all(folder)?;
-    let temporary = tempfile::NamedTempFile::new_in(folder)?;
+    // As the umask allows: a library beside a workspace is read by whoever reads the workspace.
+    let permissions = fs::Permissions::from_mode(0o666);
+    let temporary = tempfile::Builder::new().permissions(permissions).tempfile_in(folder)?;
     fs::write(temporary.path(), content)?;
     temporary.persist(file)?;
     Ok(())

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct SourceMap {
     pub(crate) files: Vec<SourceFile>,
     pub(crate) spots: BTreeMap<String, Spot>,
+    /// The last character of the workspace: its closing brace.
+    pub(crate) end: Option<Bytes>,
 }
 
 /// One of the user's files, as it was when the workspace was evaluated.
@@ -37,8 +39,12 @@ pub(crate) struct Spot {
 
 impl SourceMap {
     /// The place of the value of the field at `path` (of its name, when the value is a record or takes
-    /// several lines), or of the nearest field around it that was written.
+    /// several lines), or of the nearest field around it that was written. The empty path is the
+    /// closing brace of the workspace.
     pub fn place(&self, path: &str) -> Option<Place> {
+        if path.is_empty() {
+            return self.bytes_place(self.end?);
+        }
         let spot = self.nearest(path)?;
         let value = spot.value.filter(|value| self.is_one_line(*value));
         self.bytes_place(value.unwrap_or(spot.key))
@@ -67,6 +73,11 @@ impl SourceMap {
     pub fn text(&self, file: &str) -> Option<&str> {
         let found = self.files.iter().find(|it| it.path.to_string_lossy() == file)?;
         Some(&found.text)
+    }
+
+    /// The text at a place; none when the place is in none of these files.
+    pub(crate) fn excerpt(&self, place: &Place) -> Option<&str> {
+        self.text(&place.file)?.get(place.start..place.end)
     }
 
     pub(crate) fn bytes_place(&self, bytes: Bytes) -> Option<Place> {

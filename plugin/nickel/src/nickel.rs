@@ -31,12 +31,7 @@ pub(crate) fn evaluate(path: &Path, text: &str, library: &Path, index: &Index) -
         .with_source_name(path.to_string_lossy().into_owned());
     let mut reader = Reader {
         context,
-        scene: Scene {
-            main: path,
-            library,
-            map: &index.map,
-            parses: index.parses,
-        },
+        scene: Scene { index },
         findings: Vec::new(),
         undefined: Vec::new(),
     };

@@ -33,6 +33,7 @@ pub(crate) fn typed(raw: &Raw) -> Typed {
         Some(_) => {
             reading.findings.push(
                 Finding::error("ha::workspace::not_a_record", "a workspace is a record: { … }")
+                    .at("")
                     .help("end the file with `{ workspace = \"…\", … } | Workspace`; `ha init` writes an example"),
             );
             None
@@ -49,8 +50,12 @@ fn workspace(tree: &Map<String, Value>, reading: &mut Reading) -> Option<Workspa
     if !tree.contains_key("timing") && !reading.is_faulty("timing") {
         // Every field below would be reported as missing, and none of that is the mistake.
         reading.findings.push(
-            Finding::error("ha::workspace::no_contract", "the workspace is not checked by its contract")
-                .help("end the file with `} | Workspace`, and take `Workspace` from `import \"ha.ncl\"`"),
+            Finding::error(
+                "ha::workspace::no_contract",
+                "the workspace is not checked by its contract",
+            )
+            .at("")
+            .help("end the file with `} | Workspace`, and take `Workspace` from `import \"ha.ncl\"`"),
         );
         reading.complete = false;
         return None;
@@ -77,6 +82,7 @@ fn workspace(tree: &Map<String, Value>, reading: &mut Reading) -> Option<Workspa
     if regions.is_empty() && reading.complete && !tree.keys().any(|field| field.starts_with("region_")) {
         reading.findings.push(
             Finding::error("ha::workspace::no_region", "the workspace has no region")
+                .at("")
                 .help("add one: region_us_east = { role = 'Primary, … }"),
         );
         reading.complete = false;
@@ -140,7 +146,11 @@ fn read_dns(field: &str, fields: &Map<String, Value>, reading: &mut Reading) -> 
 
 fn region(field: &str, fields: &Map<String, Value>, reading: &mut Reading) -> Option<Region> {
     let name = field.strip_prefix("region_")?.replace('_', "-");
-    if name.is_empty() || !name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-') {
+    if name.is_empty()
+        || !name
+            .bytes()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-')
+    {
         reading.findings.push(
             Finding::error(
                 "ha::workspace::region_name",
@@ -167,12 +177,16 @@ fn region(field: &str, fields: &Map<String, Value>, reading: &mut Reading) -> Op
         // Already a finding; without it nobody can say how many primaries there are.
         reading.complete = false;
     }
-    let (coordinates, country) = declared_place(field, fields, reading);
-    let members = Members::read(field, fields, reading);
+    let (coordinates, country) = declared_place(fields);
+    let mut members = Members::read(field, fields, reading);
     let Some((provider, location)) = sold_at(field, &members, reading) else {
         reading.complete = false;
         return None;
     };
+    // What runs on the region's own servers is where they are.
+    for database in members.databases.iter_mut().filter(|it| it.location.is_empty()) {
+        database.location.clone_from(&location);
+    }
     let known = geo::location(provider, &location);
     Some(Region {
         name: RegionName::new(name),
@@ -195,29 +209,14 @@ fn region(field: &str, fields: &Map<String, Value>, reading: &mut Reading) -> Op
         stores: members.stores,
         others: members.others,
         location,
-    }
-    .with_location())
+    })
 }
 
 /// `location = { latitude = …, longitude = …, country = … }`
-fn declared_place(
-    field: &str,
-    fields: &Map<String, Value>,
-    reading: &mut Reading,
-) -> (Option<Coordinates>, Option<String>) {
+fn declared_place(fields: &Map<String, Value>) -> (Option<Coordinates>, Option<String>) {
     let Some(Value::Object(place)) = fields.get("location") else {
         return (None, None);
     };
-    let path = join(field, "location");
-    for known in place.keys() {
-        if !matches!(known.as_str(), "latitude" | "longitude" | "country") {
-            reading.findings.push(
-                Finding::error("ha::workspace::unknown_field", format!("a location has no field `{known}`"))
-                    .at(join(&path, known))
-                    .help("its fields: latitude, longitude, country"),
-            );
-        }
-    }
     let number = |name: &str| place.get(name).and_then(Value::as_f64);
     let coordinates = match (number("latitude"), number("longitude")) {
         (Some(latitude), Some(longitude)) => Some(Coordinates { latitude, longitude }),
@@ -272,22 +271,6 @@ fn sold_at(field: &str, members: &Members, reading: &mut Reading) -> Option<(Pro
         }
     }
     Some((first.provider, location))
-}
-
-/// Gives the resources that have no location of their own the region's.
-trait WithLocation {
-    fn with_location(self) -> Self;
-}
-
-impl WithLocation for Region {
-    fn with_location(mut self) -> Self {
-        for database in &mut self.databases {
-            if database.location.is_empty() {
-                database.location.clone_from(&self.location);
-            }
-        }
-        self
-    }
 }
 
 fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a str> {

@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ha_core::{
     finding::Finding,
-    model::{
-        Database, Declared, ForwardingRule, HealthCheck, LoadBalancer, Network, Other, ServerGroup, Store,
-    },
+    model::{Database, Declared, ForwardingRule, HealthCheck, LoadBalancer, Network, Other, ServerGroup, Store},
     names::ProviderName,
 };
 use serde_json::{Map, Value};
@@ -110,9 +108,12 @@ impl Members {
     fn resource(&mut self, path: &str, kind: &str, fields: &Map<String, Value>, reading: &mut Reading) -> Option<()> {
         if kind == "aws.Route53" {
             reading.findings.push(
-                Finding::error("ha::workspace::misplaced", "DNS stands in front of all regions, not inside one")
-                    .at(path)
-                    .help("move it out of the region: dns = aws.Route53 & { … }"),
+                Finding::error(
+                    "ha::workspace::misplaced",
+                    "DNS stands in front of all regions, not inside one",
+                )
+                .at(path)
+                .help("move it out of the region: dns = aws.Route53 & { … }"),
             );
             return Some(());
         }
@@ -247,11 +248,7 @@ fn rules(fields: &Map<String, Value>) -> Vec<ForwardingRule> {
 fn health_check(fields: &Map<String, Value>) -> HealthCheck {
     let check = fields.get("health_check");
     let whole = |name: &str| check.and_then(|it| it.get(name)).and_then(Value::as_u64);
-    let count = |name: &str, default: u32| {
-        whole(name)
-            .and_then(|it| u32::try_from(it).ok())
-            .unwrap_or(default)
-    };
+    let count = |name: &str, default: u32| whole(name).and_then(|it| u32::try_from(it).ok()).unwrap_or(default);
     HealthCheck {
         path: check
             .and_then(|it| it.get("path"))
