@@ -3,6 +3,7 @@
 use std::{
     fs,
     os::unix::{ffi::OsStrExt, process::CommandExt},
+    path::Path,
     process::{Command, Stdio},
     time::SystemTime,
 };
@@ -156,16 +157,28 @@ fn timestamp(time: SystemTime) -> Option<Timestamp> {
     Timestamp::try_from(time).ok()
 }
 
-/// Processes of any unit below `prefix` that outlived it: a database whose guard was killed, say.
-pub(super) fn marked(prefix: &str) -> anyhow::Result<Vec<Process>> {
-    let wanted = format!("{MARK}={prefix}/");
+/// Processes of a host's units that outlived them: those that carry the mark of one, and a database whose guard
+/// was killed (it carries none: its environment is its own).
+pub(super) fn left_behind(host: &Path) -> anyhow::Result<Vec<Process>> {
+    let mark = format!("{MARK}={}/", host.display());
     let mut found = Vec::new();
     for stat in procfs::ours() {
         let marked = procfs::environment(stat.pid)
-            .is_some_and(|it| it.iter().any(|it| it.as_bytes().starts_with(wanted.as_bytes())));
-        if marked && let Some(process) = Process::pin(stat.pid, stat.start_ticks)? {
+            .is_some_and(|it| it.iter().any(|it| it.as_bytes().starts_with(mark.as_bytes())));
+        if (marked || is_database(host, &stat))
+            && let Some(process) = Process::pin(stat.pid, stat.start_ticks)?
+        {
             found.push(process);
         }
     }
     Ok(found)
+}
+
+/// Named by the `postmaster.pid` of the folder below `data/` that it works in.
+fn is_database(host: &Path, stat: &Stat) -> bool {
+    procfs::cwd(stat.pid)
+        .filter(|it| it.starts_with(host.join("data")))
+        .and_then(|it| fs::read_to_string(it.join("postmaster.pid")).ok())
+        .and_then(|it| it.lines().next()?.trim().parse::<i32>().ok())
+        == Some(stat.pid)
 }

@@ -140,7 +140,11 @@ impl Region {
             };
             join_all(ended).await;
         }
-        sweep(self.hosts.display().to_string(), self.shared.clone()).await;
+        let hosts: BTreeSet<PathBuf> = {
+            let state = self.state.lock().await;
+            state.units.values().map(|(place, _)| place.folder.clone()).collect()
+        };
+        join_all(hosts.into_iter().map(|it| sweep(it, self.shared.clone()))).await;
         self.units().await
     }
 
@@ -232,8 +236,7 @@ impl Region {
                 .take_while(|((it, _), _)| *it == host)
                 .all(|(_, (_, handle))| handle.view.borrow().status.state == UnitState::Stopped);
             if stopped && state.silent.insert(host.clone()) {
-                let prefix = self.hosts.join(host).display().to_string();
-                tokio::spawn(sweep(prefix, self.shared.clone()));
+                tokio::spawn(sweep(self.hosts.join(host), self.shared.clone()));
             }
         }
     }
@@ -274,28 +277,27 @@ fn stop_rank(unit: &str) -> usize {
     }
 }
 
-/// Ends the processes that carry the mark of a unit below `prefix`. Only those there are now:
-/// what starts later was wanted again.
-async fn sweep(prefix: String, shared: Arc<Shared>) {
-    let strays = match launch::marked(&prefix) {
-        Ok(strays) => strays,
-        Err(error) => {
-            let error = format!("cannot look for processes that outlived their unit: {error:#}");
-            shared.events.tell("host.strays", &prefix, "unknown", None, Some(error));
-            return;
-        }
+/// Ends what outlived the units of a host. Only those processes there are now: what starts later was wanted again.
+async fn sweep(host: PathBuf, shared: Arc<Shared>) {
+    let subject = host.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let failed = |error: String| {
+        shared
+            .events
+            .tell("host.strays", &subject, "unknown", None, Some(error))
     };
-    if strays.is_empty() {
-        return;
-    }
+    let strays = match launch::left_behind(&host) {
+        Ok(strays) if strays.is_empty() => return,
+        Ok(strays) => strays,
+        Err(error) => return failed(format!("cannot look for processes that outlived their unit: {error:#}")),
+    };
     let pids: Vec<String> = strays.iter().map(|it| it.pid.to_string()).collect();
     let detail = format!(
-        "processes {} outlived their unit, and were told to end",
+        "told to end, as they outlived their unit: processes {}",
         pids.join(", ")
     );
     shared
         .events
-        .tell("host.strays", &prefix, "stopping", Some(detail), None);
+        .tell("host.strays", &subject, "stopping", Some(detail), None);
     let deadline = Instant::now() + STRAY_TIMEOUT;
     let end = strays.iter().map(|it| async move {
         // PostgreSQL ends its sessions at INT and waits for them at TERM; to most programs they are the same.
@@ -308,8 +310,7 @@ async fn sweep(prefix: String, shared: Arc<Shared>) {
     });
     for (outcome, pid) in join_all(end).await.into_iter().zip(pids) {
         if let Err(error) = outcome {
-            let error = format!("process {pid} cannot be ended: {error}");
-            shared.events.tell("host.strays", &prefix, "unknown", None, Some(error));
+            failed(format!("process {pid} cannot be ended: {error}"));
         }
     }
 }
