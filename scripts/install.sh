@@ -181,7 +181,7 @@ install_everything() {
     [ -z "$wanted_nu" ] || printf '  %-18s %s\n' "nushell $nu_version" "the shell, into $(nu_home)" >&2
 
     if [ -n "$missing" ]; then
-        names=$(printf '%s\n' "$missing" | cut -d '|' -f 1 | tr '\n' ' ')
+        names=$(printf '%s\n' "$missing" | cut -d '|' -f 1 | tr '\n' ' ' | sed 's/ $//')
         have apt-get || die "no apt-get here, and this script knows only Debian's packages" \
             "install what the list above names (on Debian: $names) by this system's means, and run this again" \
             "PostgreSQL 13 or newer and HAProxy 2.4 or newer are needed; etcd 3.4 or newer"

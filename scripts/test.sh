@@ -81,7 +81,7 @@ left_behind() {
 
 # ---------------------------------------------------------------- parts
 
-part_format() { cargo fmt --all --check; }
+part_format() { cargo fmt --all --check -- --color never; }
 
 part_lint() { cargo clippy --workspace --all-targets --locked -- -D warnings; }
 
