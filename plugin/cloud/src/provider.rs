@@ -9,6 +9,10 @@ use ha_core::resource::{Live, Resource, ResourceId};
 ///
 /// Each method is one idempotent request with an identity that the caller chose. A call that ended in an
 /// error may still have acted ([`ProviderError::OutcomeUnknown`] says so); calling again is always right.
+/// So is dropping a call before it ends: what it left is seen as pending, and the next call finishes it.
+/// Calls about different resources may run side by side; two about the same one are never made at once.
+///
+/// [`crate::contract`] has these rules as a suite.
 #[async_trait]
 pub trait Provider: Send + Sync {
     /// For rows and messages: `local`, `hetzner`.
@@ -24,13 +28,15 @@ pub trait Provider: Send + Sync {
     /// Afterwards the resource exists with the wanted spec, carries its labels, and is usable
     /// (a server answers, a replica streams). Called again: nothing more happens.
     ///
-    /// What it depends on must exist; [`ProviderError::Missing`] otherwise.
+    /// What it depends on must exist; [`ProviderError::Missing`] otherwise, and nothing is made.
     async fn ensure(&self, want: &Resource) -> Result<Live, ProviderError>;
 
     /// Afterwards nothing of it is left, data included. Succeeds when it was not there.
+    /// Protected resources are removed as well: keeping away from them is the plan's part.
     async fn remove(&self, id: &ResourceId) -> Result<(), ProviderError>;
 
-    /// Afterwards the server runs, or is off and stays off. Succeeds when it already was.
+    /// Afterwards the server runs, or is off and stays off. Succeeds when it already was;
+    /// [`ProviderError::NotFound`] when there is no such server.
     async fn power(&self, server: &ResourceId, on: bool) -> Result<Live, ProviderError>;
 }
 
@@ -118,7 +124,14 @@ impl ProviderError {
                 Some("run the same command again: it finishes what is there".into())
             }
             Self::RateLimited { .. } => Some("wait and run the same command again".into()),
-            _ => None,
+            Self::NotFound(_) => Some("see what there is: ha inventory".into()),
+            Self::Taken { by, .. } => Some(format!("free it by ending {by}, or choose another in workspace.ncl")),
+            Self::Denied { .. } => {
+                Some("give the credential that config.toml names this right, then run it again".into())
+            }
+            Self::NoCapacity { .. } => Some("choose another size or location in workspace.ncl, or try later".into()),
+            Self::Interrupted => Some("run the same command again: it finishes what is there".into()),
+            Self::Io { .. } | Self::Other { .. } => None,
         }
     }
 }

@@ -37,7 +37,8 @@ pub struct HaproxyInput {
     /// Connections at once; memory is kept for about 33 kB each.
     pub max_connections: u32,
     pub threads: u16,
-    /// After a reload, connections of the old process are ended when this is over.
+    /// After a reload, connections of the old process are ended when this is over. A reload loses no request;
+    /// new database connections are refused until every guard was asked: a round trip, or a second when one is silent.
     pub drain: Duration,
     pub app: Option<AppSide>,
     pub database: Option<DatabaseSide>,
@@ -112,6 +113,19 @@ impl Default for HealthCheck {
             timeout: Duration::from_secs(3),
             fall: 3,
             rise: 2,
+        }
+    }
+}
+
+impl From<&ha_core::model::HealthCheck> for HealthCheck {
+    /// As the workspace has it.
+    fn from(declared: &ha_core::model::HealthCheck) -> Self {
+        Self {
+            path: declared.path.clone(),
+            interval: Duration::from_secs(declared.interval_seconds),
+            timeout: Duration::from_secs(declared.timeout_seconds),
+            fall: declared.fall,
+            rise: declared.rise,
         }
     }
 }
