@@ -297,7 +297,7 @@ fn replica(row: LagRow, report: &NodeReport, source: &Source, objectives: &Objec
     let at_least = !source.current || behind.is_some_and(|(_, longer)| longer);
     let lag = behind.map(|(lag, _)| lag);
     // Samples are the only clock here: behind, and nothing sampled beyond, is unknown and not zero.
-    let lag = lag.filter(|lag| !(lag.is_zero() && !source.current));
+    let lag = lag.filter(|lag| !lag.is_zero() || source.current);
     let silence = database.upstream_silence.map(|silence| silence + report.age);
     let (state, lag, error) = match silence {
         None => (

@@ -32,10 +32,12 @@ codes! {
     LOCATION = "ha::check::location", "the provider has no location of that name";
     COORDINATES = "ha::check::coordinates", "where on earth a region lies is not known";
     DISTANCE = "ha::check::distance", "two regions are too close to be lost apart";
+    LATENCY = "ha::check::latency", "commits wait longer for their nearest copy than the objectives allow";
     RESIDENCY = "ha::check::residency", "data is, or may come to lie, where it must not";
 
     REPLICATION = "ha::check::replication", "one of two databases cannot copy the other";
     UNKNOWN_DATABASE = "ha::check::unknown_database", "a database is named that does not exist";
+    FOUNDER = "ha::check::founder", "the declared primary region holds no node of a database";
     ENGINE = "ha::check::engine", "databases of one cluster differ in engine or major version";
     MANAGED_LOCAL = "ha::check::managed_local", "a managed database is not rehearsed on the local target";
 

@@ -1,0 +1,146 @@
+//! Roles, witnesses, the store and the DNS: what the regions are to each other.
+
+use super::{codes, list};
+use crate::{
+    config::Config,
+    finding::Finding,
+    model::{Region, Role, SyncMode, Workspace},
+    names,
+};
+
+pub(super) fn exactly_one_primary(workspace: &Workspace, _: &Config) -> Vec<Finding> {
+    if workspace.regions.is_empty() {
+        let help = "add one: region_us_east = { role = 'Primary, … }; ha init writes a whole example";
+        return vec![Finding::error(codes::NO_REGION, "the workspace has no region").help(help)];
+    }
+    let primaries: Vec<&Region> = workspace.regions.iter().filter(|it| it.role == Role::Primary).collect();
+    match &primaries[..] {
+        [_] => Vec::new(),
+        [] => {
+            let first = &workspace.regions[0];
+            let finding = Finding::error(codes::PRIMARY, "no region is the primary")
+                .at(format!("{}.role", first.field))
+                .help("give exactly one region role = 'Primary: its database is the one that takes writes at first");
+            vec![finding]
+        }
+        [first, more @ ..] => more
+            .iter()
+            .map(|region| {
+                Finding::error(codes::PRIMARY, format!("{} is a second primary", region.name))
+                    .at(format!("{}.role", region.field))
+                    .label(format!("{}.role", first.field), "the first one")
+                    .help("exactly one region takes writes at first; make this one 'Secondary or 'Tertiary")
+            })
+            .collect(),
+    }
+}
+
+pub(super) fn a_witness_holds_no_data(workspace: &Workspace, _: &Config) -> Vec<Finding> {
+    let witnesses = workspace.regions.iter().filter(|region| region.role == Role::Witness);
+    witnesses
+        .flat_map(|region| region.databases.iter().map(move |database| (region, database)))
+        .map(|(region, database)| {
+            let message = format!(
+                "{} is a witness and holds the database {}",
+                region.name, database.declared.name
+            );
+            Finding::error(codes::WITNESS_DATA, message)
+                .at(&database.declared.path)
+                .label(format!("{}.role", region.field), "votes only")
+                .help("remove the database, or give the region another role")
+        })
+        .collect()
+}
+
+fn with_own_databases(workspace: &Workspace) -> Vec<&Region> {
+    let own = |region: &&Region| region.databases.iter().any(|database| !database.managed);
+    workspace.regions.iter().filter(own).collect()
+}
+
+pub(super) fn two_data_regions(workspace: &Workspace, _: &Config) -> Vec<Finding> {
+    let [_, second] = with_own_databases(workspace)[..] else {
+        return Vec::new();
+    };
+    if workspace.sync_mode != SyncMode::Strict || workspace.regions.iter().any(|it| it.role == Role::Witness) {
+        return Vec::new();
+    }
+    let message = "with two data regions and no witness, strict mode stops all writes when either region is lost";
+    let help = "set sync_mode to degrade, or add a third region, role = 'Witness, for its vote and store member";
+    vec![
+        Finding::warning(codes::TWO_REGIONS, message)
+            .at("sync_mode")
+            .label(&second.field, "the second of two")
+            .help(help),
+    ]
+}
+
+pub(super) fn store_members(workspace: &Workspace, _: &Config) -> Vec<Finding> {
+    let holders: Vec<&Region> = workspace
+        .regions
+        .iter()
+        .filter(|region| !region.stores.is_empty())
+        .collect();
+    let members: usize = holders.iter().map(|region| region.stores.len()).sum();
+    let Some(first) = with_own_databases(workspace).first().copied() else {
+        return Vec::new();
+    };
+    if members == 0 {
+        let message = "no region has a member of the agreement store: nothing can decide who is primary";
+        let help = format!(
+            "add one per region: store = ha.Store & {{ runs_on = … }}, first in {}",
+            first.name
+        );
+        return vec![
+            Finding::warning(codes::STORE_MISSING, message)
+                .at(&first.field)
+                .help(help),
+        ];
+    }
+    if members % 2 == 1 {
+        return Vec::new();
+    }
+    let (half, less) = (members / 2, members - 1);
+    let message = format!(
+        "{members} store members decide nothing once {half} {are} lost, as {less} would: the last one only adds to what can fail",
+        are = if half == 1 { "is" } else { "are" },
+    );
+    let last = holders.last().and_then(|region| region.stores.last());
+    let path = last.map_or_else(|| first.field.clone(), |store| store.declared.path.clone());
+    let help = "have an odd number: add a region with role = 'Witness and a store member, or take one away";
+    vec![Finding::warning(codes::STORE_EVEN, message).at(path).help(help)]
+}
+
+pub(super) fn dns_answers_everybody(workspace: &Workspace, _: &Config) -> Vec<Finding> {
+    let Some(dns) = &workspace.dns else {
+        return Vec::new();
+    };
+    let known: Vec<&str> = workspace.regions.iter().map(|region| region.name.as_str()).collect();
+    let path = format!("{}.default_region", dns.path);
+    match &dns.default_region {
+        Some(name) if !known.contains(&name.as_str()) => {
+            let help = match names::nearest(name, known.iter().copied()) {
+                Some(near) => format!("did you mean \"{near}\"?"),
+                None => format!(
+                    "regions are {}",
+                    list(&known.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>())
+                ),
+            };
+            vec![
+                Finding::error(codes::DNS_REGION, format!("no region is called \"{name}\""))
+                    .at(path)
+                    .help(help),
+            ]
+        }
+        None if dns.routing.starts_with("geo") => {
+            let message = format!(
+                "{} records for {} have no default: users elsewhere get no answer",
+                dns.routing, dns.domain
+            );
+            let primary = workspace.primary().or(workspace.regions.first());
+            let name = primary.map_or("…", |region| region.name.as_str());
+            let help = format!("add default_region = \"{name}\"");
+            vec![Finding::error(codes::DNS_DEFAULT, message).at(&dns.path).help(help)]
+        }
+        _ => Vec::new(),
+    }
+}

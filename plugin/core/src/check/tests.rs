@@ -1,0 +1,300 @@
+use super::*;
+use crate::{
+    config::{self, Target},
+    finding::Severity,
+    fixture::{self, workspace},
+    model::{Role, SyncMode, TimingProfile},
+};
+
+/// Codes, paths and helps of a workspace changed by `change`.
+fn check(change: impl FnOnce(&mut Workspace)) -> Vec<Finding> {
+    let mut workspace = workspace();
+    change(&mut workspace);
+    run(&workspace, &Config::default())
+}
+
+/// The only finding.
+fn only(change: impl FnOnce(&mut Workspace)) -> (Severity, String, String, String) {
+    let mut all = check(change);
+    assert_eq!(all.len(), 1, "{all:#?}");
+    let it = all.remove(0);
+    assert!(!it.message.ends_with('.'), "{}", it.message);
+    (
+        it.severity,
+        it.code,
+        it.path.expect("has a path"),
+        format!("{}; {}", it.message, it.help.expect("says what next")),
+    )
+}
+
+/// Changes one thing and expects one finding: its code, its path, and words in message or help.
+macro_rules! finds {
+    ($($name:ident: $change:expr => $severity:ident $code:literal at $path:literal, $words:expr;)*) => {$(
+        #[test]
+        fn $name() {
+            let (severity, code, path, text) = only($change);
+            assert_eq!((code.as_str(), path.as_str(), severity), ($code, $path, Severity::$severity), "{text}");
+            for words in $words {
+                assert!(text.contains(words), "{words:?} is not in: {text}");
+            }
+        }
+    )*};
+}
+
+#[test]
+fn the_example_has_nothing_to_find() {
+    assert_eq!(check(|_| {}), []);
+}
+
+finds! {
+    no_primary: |w| w.regions[0].role = Role::Secondary
+        => Error "ha::check::primary" at "region_us_east.role", ["exactly one"];
+    two_primaries: |w| w.regions[1].role = Role::Primary
+        => Error "ha::check::primary" at "region_eu_central.role", ["second primary"];
+    a_witness_with_data: |w| w.regions[2].role = Role::Witness
+        => Error "ha::check::witness_data" at "region_asia_southeast.database", ["remove the database"];
+
+    overlapping_ranges: |w| w.regions[1].networks[0].ip_range = "10.0.128.0/17".into()
+        => Error "ha::check::overlap" at "region_eu_central.network.ip_range", ["us-east", "\"10.1.0.0/16\" is free"];
+    a_range_that_is_none: |w| w.regions[1].networks[0].ip_range = "10.1/16".into()
+        => Error "ha::check::range" at "region_eu_central.network.ip_range", ["10.0.0.0/16"];
+    a_public_range: |w| w.regions[1].networks[0].ip_range = "8.8.0.0/16".into()
+        => Error "ha::check::range" at "region_eu_central.network.ip_range", ["not private"];
+    a_crooked_range: |w| w.regions[1].networks[0].ip_range = "10.1.2.3/16".into()
+        => Warning "ha::check::range" at "region_eu_central.network.ip_range", ["\"10.1.0.0/16\""];
+
+    neighbours: |w| w.regions[1].coordinates = w.regions[0].coordinates
+        => Warning "ha::check::distance" at "region_eu_central.app_servers", ["0 km", "min_distance_km"];
+    an_unknown_place: |w| w.regions[1].coordinates = None
+        => Warning "ha::check::coordinates" at "region_eu_central.app_servers", ["latitude"];
+    slow_commits: |w| w.objectives.max_latency_ms = 50.0
+        => Warning "ha::check::latency" at "region_us_east.app_servers", ["eu-central", "64 ms"];
+
+    residency_broken: |w| w.regions[2].residency = vec!["SG".into()]
+        => Warning "ha::check::residency" at "region_asia_southeast.residency", ["us-east (US) and eu-central (DE)"];
+    residency_in_words: |w| w.regions[0].residency = ["US", "EU", "SG", "Europe"].map(String::from).to_vec()
+        => Error "ha::check::residency" at "region_us_east.residency", ["Europe"];
+
+    unknown_group: |w| w.regions[0].load_balancers[0].targets = Some("us-ap".into())
+        => Error "ha::check::unknown_group" at "region_us_east.load_balancer.targets", ["did you mean \"us-app\""];
+    group_of_another_region: |w| w.regions[0].load_balancers[0].targets = Some("eu-app".into())
+        => Error "ha::check::other_region" at "region_us_east.load_balancer.targets", ["lives in eu-central"];
+    ambiguous_targets: |w| {
+        w.regions[0].load_balancers[0].targets = None;
+        let mut group = w.regions[0].servers[0].clone();
+        group.declared.name = "us-web".into();
+        w.regions[0].servers.push(group);
+    } => Error "ha::check::ambiguous_targets" at "region_us_east.load_balancer", ["targets ="];
+    a_database_without_servers: |w| w.regions[2].databases[0].runs_on = None
+        => Error "ha::check::unknown_group" at "region_asia_southeast.database", ["runs_on ="];
+    an_unknown_source: |w| w.regions[1].databases[0].replicate_from = Some("us-pgg".into())
+        => Error "ha::check::unknown_database" at "region_eu_central.database.replicate_from", ["did you mean \"us-pg\""];
+    another_major: |w| w.regions[1].databases[0].version = "16".into()
+        => Error "ha::check::engine" at "region_eu_central.database.version", ["version = \"15\""];
+
+    twins: |w| w.regions[0].load_balancers[0].declared.name = "us-app-2".into()
+        => Error "ha::check::duplicate_name" at "region_us_east.load_balancer.name", ["twice"];
+    the_relay: |w| w.regions[0].load_balancers[0].declared.name = "relay".into()
+        => Error "ha::check::duplicate_name" at "region_us_east.load_balancer", ["relay"];
+
+    no_store: |w| w.regions.iter_mut().for_each(|region| region.stores.clear())
+        => Warning "ha::check::store_missing" at "region_us_east", ["ha.Store"];
+    an_even_store: |w| w.regions[2].stores.clear()
+        => Warning "ha::check::store_even" at "region_eu_central.store", ["odd number"];
+
+    geographic_without_default: |w| w.dns.as_mut().expect("has one").default_region = None
+        => Error "ha::check::dns_default" at "dns", ["default_region = \"us-east\""];
+    unknown_default: |w| w.dns.as_mut().expect("has one").default_region = Some("us-esat".into())
+        => Error "ha::check::dns_region" at "dns.default_region", ["did you mean \"us-east\""];
+
+    lag_above_rpo: |w| w.sync_mode = SyncMode::Async
+        => Warning "ha::check::lag_above_rpo" at "objectives.lag_expected_seconds", ["300 s", "600 s", "60 s"];
+    lag_out_of_order: |w| w.objectives.lag_warn_seconds = 400
+        => Error "ha::check::lag_order" at "objectives.lag_warn_seconds", ["above lag_expected_seconds"];
+    rto_below_dns: |w| w.objectives.rto_seconds = 120
+        => Warning "ha::check::rto" at "dns", ["3 probes at 30 s are 90.0 s", "156.6 s"];
+    rto_below_everything: |w| w.objectives.rto_seconds = 5
+        => Warning "ha::check::rto" at "objectives.rto_seconds", ["detection 3.7 s"];
+    a_profile_for_neighbours: |w| w.timing = TimingProfile::Near
+        => Warning "ha::check::timing" at "timing", ["up to 20 ms", "153 ms"];
+}
+
+#[test]
+fn another_providers_location_is_named_and_translated() {
+    let (severity, code, _, text) = only(|w| {
+        w.regions[2].servers[0].location = "sgp1".into();
+        w.regions[2].load_balancers.clear();
+    });
+    assert_eq!((code.as_str(), severity), ("ha::check::location", Severity::Error));
+    assert!(
+        text.contains("sgp1 is Singapore at digitalocean") && text.contains("\"ap-southeast-1\""),
+        "{text}"
+    );
+    let (severity, .., text) = only(|w| w.regions[1].servers[1].location = "nbg2".into());
+    assert_eq!(severity, Severity::Warning, "it may be new");
+    assert!(text.contains("did you mean \"nbg1\""), "{text}");
+    let (severity, .., text) = only(|w| w.regions[2].servers[1].location = "ap-southeast-1b".into());
+    assert_eq!(severity, Severity::Error);
+    assert!(text.contains("one zone"), "{text}");
+}
+
+#[test]
+fn a_balancer_elsewhere_than_its_servers() {
+    let (_, code, ..) = only(|w| w.regions[0].load_balancers[0].location = "nyc1".into());
+    assert_eq!(code, "ha::check::other_region");
+}
+
+#[test]
+fn data_outside_of_its_law_is_an_error() {
+    let all = check(|w| w.regions[2].residency = vec!["EU".into()]);
+    let severities: Vec<Severity> = all.iter().map(|it| it.severity).collect();
+    assert_eq!(severities, [Severity::Error, Severity::Warning]);
+    assert_eq!(
+        check(|w| w.regions[1].residency = ["EU", "US", "SG"].map(String::from).to_vec()),
+        []
+    );
+}
+
+#[test]
+fn an_empty_group_is_seen_by_everything_on_it() {
+    let all = check(|w| w.regions[1].servers[1].count = 0);
+    assert!(
+        all.iter().filter(|it| it.code == codes::EMPTY_GROUP).count() == 2,
+        "{all:#?}"
+    );
+}
+
+#[test]
+fn equal_node_names_in_two_regions() {
+    let all = check(|w| {
+        w.regions[1].servers[1].declared.name = "us-db".into();
+        w.regions[1].databases[0].runs_on = Some("us-db".into());
+        w.regions[1].stores[0].runs_on = "us-db".into();
+    });
+    let codes: Vec<&str> = all.iter().map(|it| it.code.as_str()).collect();
+    assert_eq!(codes, [codes::DUPLICATE_NAME]);
+}
+
+#[test]
+fn two_regions_in_strict_mode_are_told_their_price() {
+    let all = check(|w| w.regions.truncate(2));
+    let codes: Vec<&str> = all.iter().map(|it| it.code.as_str()).collect();
+    assert_eq!(codes, [codes::STORE_EVEN, codes::TWO_REGIONS], "{all:#?}");
+}
+
+#[test]
+fn one_region_alone_is_fine() {
+    assert_eq!(check(|w| w.regions.truncate(1)), []);
+    let all = check(|w| w.regions.clear());
+    assert!(all.iter().any(|it| it.code == codes::NO_REGION), "{all:#?}");
+}
+
+#[test]
+fn managed_databases_copy_only_their_own_kind() {
+    let managed = |kinds: [&'static str; 2]| {
+        check(move |w| {
+            for (region, kind) in w.regions.iter_mut().zip(kinds) {
+                let database = &mut region.databases[0];
+                database.declared.kind = kind.into();
+                database.managed = kind != "ha.Postgres";
+            }
+            w.regions[1].databases[0].replicate_from = Some("us-pg".into());
+        })
+    };
+    let refused = |kinds| managed(kinds).into_iter().find(|it| it.code == codes::REPLICATION);
+    for kinds in [
+        ["digitalocean.Database", "ha.Postgres"],
+        ["digitalocean.Database", "aws.RDS"],
+        ["aws.RDS", "digitalocean.Database"],
+        ["aws.RDS", "ha.Postgres"],
+        ["ha.Postgres", "aws.RDS"],
+        ["ha.Postgres", "digitalocean.Database"],
+    ] {
+        let finding = refused(kinds).expect("cannot replicate");
+        assert_eq!(
+            finding.path.as_deref(),
+            Some("region_eu_central.database.replicate_from")
+        );
+        let help = finding.help.expect("says what instead");
+        assert!(help.contains("ha.Postgres") && help.contains("subscription"), "{help}");
+    }
+    for kinds in [["ha.Postgres"; 2], ["aws.RDS"; 2], ["digitalocean.Database"; 2]] {
+        assert_eq!(refused(kinds), None);
+    }
+}
+
+#[test]
+fn managed_databases_are_noted_on_the_local_target_only() {
+    let mut workspace = workspace();
+    workspace.regions[2].databases[0].managed = true;
+    let mut config = Config::default();
+    let noted = |config: &Config| run(&workspace, config).iter().any(|it| it.code == codes::MANAGED_LOCAL);
+    assert!(noted(&config));
+    config.target = Target::Cloud;
+    assert!(!noted(&config));
+}
+
+#[test]
+fn a_region_name_only_repeats() {
+    let agree = |text: &str| {
+        let (config, findings) = config::parse(text, "/w/config.toml");
+        assert_eq!(findings, []);
+        run(&workspace(), &config)
+    };
+    assert_eq!(agree("[providers.hetzner]\nregion_name = \"eu-central\""), []);
+    assert_eq!(
+        agree("[providers.digitalocean]\nregion_name = { nyc3 = \"us-east\" }"),
+        []
+    );
+    for (text, words) in [
+        (
+            "[providers.hetzner]\nregion_name = \"eu-centrl\"",
+            "did you mean \"eu-central\"",
+        ),
+        (
+            "[providers.hetzner]\nregion_name = \"us-east\"",
+            "us-east is at digitalocean",
+        ),
+        (
+            "[providers.digitalocean]\nregion_name = { sfo3 = \"us-east\" }",
+            "us-east is in nyc3",
+        ),
+        (
+            "[providers.aws]\nregion_name = [\"mars\"]",
+            "at aws there is asia-southeast",
+        ),
+    ] {
+        let findings = agree(text);
+        let [finding] = &findings[..] else {
+            panic!("{findings:#?}")
+        };
+        assert_eq!(finding.code, codes::CONFIG_REGION);
+        assert_eq!(
+            finding.place.as_ref().map(|it| (it.file.as_str(), it.line)),
+            Some(("/w/config.toml", 2))
+        );
+        let said = format!("{} {}", finding.message, finding.help.as_deref().unwrap_or_default());
+        assert!(said.contains(words), "{said}");
+    }
+}
+
+#[test]
+fn all_findings_come_at_once_and_in_the_same_order() {
+    let broken = |w: &mut Workspace| {
+        w.regions[0].role = Role::Witness;
+        w.regions[1].networks[0].ip_range = "nonsense".into();
+        w.dns.as_mut().expect("has one").default_region = Some("mars".into());
+        w.regions.push(fixture::region(
+            "eu-west",
+            Role::Secondary,
+            ProviderName::Hetzner,
+            "fsn1",
+            "euw",
+            2,
+        ));
+    };
+    let first = check(broken);
+    assert!(first.len() >= 6, "{first:#?}");
+    assert_eq!(first, check(broken));
+    assert!(first.is_sorted_by_key(|it| it.severity));
+}
