@@ -70,6 +70,11 @@ impl Postmaster {
         self.handle.pid.as_raw_nonzero().get()
     }
 
+    /// It reads its configuration again.
+    pub fn reload(&self) -> Result<(), DataError> {
+        self.handle.signal(Signal::HUP)
+    }
+
     /// Until it has ended, by whatever cause. Can be dropped and called again.
     pub async fn wait(&mut self) -> Ended {
         let status = match &mut self.child {

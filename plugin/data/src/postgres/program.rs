@@ -156,6 +156,10 @@ fn listener(address: Ipv4Addr, port: u16) -> Option<String> {
             (listens && (ip == address || ip.is_unspecified())).then(|| format!("socket:[{inode}]"))
         })?;
     for process in fs::read_dir("/proc").ok()?.flatten() {
+        // Also in there: `self`, and much that is no process.
+        if !process.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+            continue;
+        }
         let Ok(files) = fs::read_dir(process.path().join("fd")) else {
             continue;
         };
