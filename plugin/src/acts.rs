@@ -58,7 +58,11 @@ impl Acts {
         }
         let mut options = std::fs::OpenOptions::new();
         // One write in append mode: lines of two shells do not mix.
-        let mut file = options.append(true).create(true).open(&self.file).map_err(Failed::io(what()))?;
+        let mut file = options
+            .append(true)
+            .create(true)
+            .open(&self.file)
+            .map_err(Failed::io(what()))?;
         file.write_all(&line).map_err(Failed::io(what()))
     }
 }
@@ -84,8 +88,14 @@ mod tests {
             .expect("appended");
         }
         let text = std::fs::read_to_string(&acts.file).expect("a file");
-        let events: Vec<Event> = text.lines().map(|it| serde_json::from_str(it).expect("an event")).collect();
-        assert_eq!(events.iter().map(|it| it.status.as_str()).collect::<Vec<_>>(), ["done", "failed"]);
+        let events: Vec<Event> = text
+            .lines()
+            .map(|it| serde_json::from_str(it).expect("an event"))
+            .collect();
+        assert_eq!(
+            events.iter().map(|it| it.status.as_str()).collect::<Vec<_>>(),
+            ["done", "failed"]
+        );
         assert_eq!(events[0].who.as_deref(), Some("ann"));
     }
 }

@@ -1,6 +1,6 @@
 //! Questions to what runs: guards, balancers, servers, databases, the store. All asked side by side.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use futures::future::join_all;
 use ha_cloud::local::LocalProvider;
@@ -20,7 +20,8 @@ use crate::{context::Thing, error::Failed};
 const APP_PORT: u16 = 8080;
 const POSTGRES_PORT: u16 = 5432;
 const GUARD_PORT: u16 = 8008;
-const ETCD_PORT: u16 = 2379;
+/// Plain HTTP, as opposed to the port of its clients.
+const ETCD_METRICS_PORT: u16 = 2381;
 
 /// What every question needs.
 pub(crate) struct Asker<'a> {
@@ -42,27 +43,33 @@ impl Asker<'_> {
             .timeout(self.timeout)
             .build()
             .map_err(|error| Failed::io("cannot make a client")(std::io::Error::other(error)))?;
-        let asked = things.iter().filter(|it| it.kind() == Some(Kind::Database)).map(|thing| {
-            let client = &client;
-            async move {
-                let Some(live) = thing.live else {
-                    return (thing, None);
-                };
-                let report = report(client, live).await;
-                let view = NodeView {
-                    region: live.id.region.clone(),
-                    node: live.id.name.clone(),
-                    report,
-                };
-                (thing, Some(view))
-            }
-        });
-        Ok(Nodes { databases: join_all(asked).await })
+        let asked = things
+            .iter()
+            .filter(|it| it.kind() == Some(Kind::Database))
+            .map(|thing| {
+                let client = &client;
+                async move {
+                    let Some(live) = thing.live else {
+                        return (thing, None);
+                    };
+                    let report = report(client, live).await;
+                    let view = NodeView {
+                        region: live.id.region.clone(),
+                        node: live.id.name.clone(),
+                        report,
+                    };
+                    (thing, Some(view))
+                }
+            });
+        Ok(Nodes {
+            databases: join_all(asked).await,
+        })
     }
 
     /// A row per question, in the order of the workspace.
     pub(crate) async fn health(&self, things: &[Thing<'_>]) -> Result<Vec<HealthRow>, Failed> {
-        let http = HttpProber::new(None).map_err(|error| Failed::io("cannot make a client")(std::io::Error::other(error)))?;
+        let http =
+            HttpProber::new(None).map_err(|error| Failed::io("cannot make a client")(std::io::Error::other(error)))?;
         let mut rows = Vec::new();
         let mut probes = Vec::new();
         let mut places = Vec::new();
@@ -90,7 +97,11 @@ impl Asker<'_> {
         }
         for (place, answer) in places.into_iter().zip(probe_all(probes, self.timeout).await) {
             if let Some(row) = rows.get_mut(place) {
-                row.status = if answer.status == ProbeStatus::Ok { Health::Ok } else { Health::Failed };
+                row.status = if answer.status == ProbeStatus::Ok {
+                    Health::Ok
+                } else {
+                    Health::Failed
+                };
                 row.latency = answer.latency;
                 row.error = answer.error;
             }
@@ -113,7 +124,11 @@ impl Asker<'_> {
                 let listener = live.and_then(|it| authority(it, "write", POSTGRES_PORT));
                 vec![
                     (Check::Endpoint, target, get(base.map(|base| format!("{base}/health")))),
-                    (Check::LoadBalancer, name, listener.map(|at| Probe::tcp("", "", "", at, None))),
+                    (
+                        Check::LoadBalancer,
+                        name,
+                        listener.map(|at| Probe::tcp("", "", "", at, None)),
+                    ),
                 ]
             }
             Some(Kind::Server) if plays(thing, "app") => {
@@ -121,7 +136,13 @@ impl Asker<'_> {
                 vec![(Check::Server, name, get(base.map(|base| format!("{base}/health"))))]
             }
             Some(Kind::Database) => vec![(Check::Database, name, live.and_then(|it| self.database(it)))],
-            Some(Kind::Store) => vec![(Check::Store, name, live.and_then(|it| self.store(it)))],
+            Some(Kind::Store) => {
+                // A member says true only while it sees a majority of the others.
+                let member = live.and_then(|it| url(it, "metrics", ETCD_METRICS_PORT));
+                let healthy = Expect::containing(r#""health":"true""#);
+                let probe = member.map(|base| http.get("", "", "", format!("{base}/health"), healthy));
+                vec![(Check::Store, name, probe)]
+            }
             _ => Vec::new(),
         }
     }
@@ -137,29 +158,11 @@ impl Asker<'_> {
             .application_name("ha health")
             .timeout(self.timeout);
         Some(Probe::new("", "", "", async move {
-            let session = connect(&options).await.map_err(|error| ProbeFailure::failed(error.to_string()))?;
+            let session = connect(&options)
+                .await
+                .map_err(|error| ProbeFailure::failed(error.to_string()))?;
             let answer = session.simple_query("select 1").await;
             answer.map_err(|error| ProbeFailure::failed(session.error(&error).to_string()))?;
-            Ok(None)
-        }))
-    }
-
-    /// A member answers only while it sees a majority of the others.
-    fn store(&self, live: &Live) -> Option<Probe> {
-        let at = authority(live, "store", ETCD_PORT)?;
-        let server = live.spec.get("server")?.as_str()?;
-        let tls = self.provider.folder().join("regions").join(live.id.region.as_str()).join("hosts").join(server).join("etc/tls");
-        let endpoint = format!("https://{at}");
-        let options = ha_store::Options {
-            endpoints: vec![endpoint.clone()],
-            ca: self.provider.ca_file(),
-            cert: tls.join("cert.pem"),
-            key: tls.join("key.pem"),
-            timeout: self.timeout,
-        };
-        Some(Probe::new("", "", "", async move {
-            let store = ha_store::Etcd::new(&options).await.map_err(|error| ProbeFailure::failed(error.to_string()))?;
-            store.health(&endpoint).await.map_err(|error| ProbeFailure::failed(error.to_string()))?;
             Ok(None)
         }))
     }
@@ -221,7 +224,12 @@ fn url(live: &Live, name: &str, port: u16) -> Option<String> {
 /// `address:port` of a named endpoint, or of the port that the local target gives it.
 fn authority(live: &Live, name: &str, port: u16) -> Option<String> {
     match live.endpoints.get(name) {
-        Some(url) => Some(url.split_once("://").map_or(url.as_str(), |(_, rest)| rest).trim_end_matches('/').to_owned()),
+        Some(url) => Some(
+            url.split_once("://")
+                .map_or(url.as_str(), |(_, rest)| rest)
+                .trim_end_matches('/')
+                .to_owned(),
+        ),
         None => address(live).map(|address| format!("{address}:{port}")),
     }
 }
@@ -233,12 +241,9 @@ fn address(live: &Live) -> Option<&str> {
 
 fn plays(thing: &Thing<'_>, role: &str) -> bool {
     let specs = [thing.live.map(|it| &it.spec), thing.desired.map(|it| &it.spec)];
-    let roles = specs.into_iter().flatten().find_map(|spec| spec.get("roles")?.as_array());
+    let roles = specs
+        .into_iter()
+        .flatten()
+        .find_map(|spec| spec.get("roles")?.as_array());
     roles.is_some_and(|roles| roles.iter().any(|it| it.as_str() == Some(role)))
-}
-
-/// Used by `ha render` to read what was rendered for a host.
-pub(crate) fn etc(provider: &LocalProvider, region: &str, host: &str) -> std::path::PathBuf {
-    let folder: &Path = provider.folder();
-    folder.join("regions").join(region).join("hosts").join(host).join("etc")
 }

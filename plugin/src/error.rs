@@ -61,6 +61,7 @@ pub(crate) enum What {
     Region,
     Server,
     Kind,
+    Render,
 }
 
 impl std::fmt::Display for What {
@@ -69,6 +70,7 @@ impl std::fmt::Display for What {
             Self::Region => "region",
             Self::Server => "server",
             Self::Kind => "kind",
+            Self::Render => "configuration",
         })
     }
 }
@@ -102,6 +104,7 @@ impl Failed {
             Self::Unknown { what: What::Region, .. } => "ha::region::unknown",
             Self::Unknown { what: What::Server, .. } => "ha::server::unknown",
             Self::Unknown { what: What::Kind, .. } => "ha::kind::unknown",
+            Self::Unknown { what: What::Render, .. } => "ha::render::unknown",
             Self::CloudTarget => "ha::target::cloud",
             Self::NotProvisioned(_) => "ha::workspace::not_provisioned",
             Self::WrongName { .. } => "ha::destroy::wrong_name",
@@ -133,9 +136,13 @@ impl Failed {
             Self::Unknown { near: Some(near), .. } => format!("did you mean \"{near}\"?"),
             Self::Unknown { known, what, .. } if known.is_empty() => format!("there is no {what} at all"),
             Self::Unknown { known, .. } => format!("one of: {}", known.join(", ")),
-            Self::CloudTarget => "set target = \"local\" in config.toml to run the same workspace on this machine".into(),
+            Self::CloudTarget => {
+                "set target = \"local\" in config.toml to run the same workspace on this machine".into()
+            }
             Self::NotProvisioned(_) => "run: ha provision".into(),
-            Self::WrongName { workspace, .. } => format!("type its name in full to remove all of it: ha destroy {workspace}"),
+            Self::WrongName { workspace, .. } => {
+                format!("type its name in full to remove all of it: ha destroy {workspace}")
+            }
             Self::Exists(_) => "choose an empty folder: mkdir shop; cd shop; ha init".into(),
             Self::NotAPlan(_) => "pipe rows of ha plan: ha plan | where region == us-east | ha provision".into(),
             Self::Blocked { .. } => "select those too, or run: ha provision, which does everything in order".into(),

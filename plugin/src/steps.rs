@@ -78,8 +78,15 @@ impl Row {
 /// The dry run of a plan.
 pub(crate) fn planned(steps: &[Step]) -> Vec<Row> {
     let changes = steps.iter().filter(|step| step.action != ha_core::plan::Action::None);
-    let rows: Vec<Row> = changes.zip(1..).map(|(step, number)| Row::planned(number, step)).collect();
-    if rows.is_empty() { vec![Row::nothing_to_do()] } else { rows }
+    let rows: Vec<Row> = changes
+        .zip(1..)
+        .map(|(step, number)| Row::planned(number, step))
+        .collect();
+    if rows.is_empty() {
+        vec![Row::nothing_to_do()]
+    } else {
+        rows
+    }
 }
 
 /// Waits for the writer's lock up to `wait` and tells the operator whom for; none asks once.
@@ -104,6 +111,7 @@ pub(crate) struct Work {
     pub(crate) acts: Acts,
     pub(crate) settings: Settings,
     /// Held until the last step has ended.
+    #[expect(dead_code, reason = "held, not read")]
     pub(crate) lock: WriterLock,
     /// First part of the events' names.
     pub(crate) verb: &'static str,

@@ -103,7 +103,10 @@ Nothing outside the two files is asked: ha doctor looks at this machine."
 fn row(finding: Finding, context: &Context) -> Row {
     let place = finding.place.as_ref();
     let main = place.map(|place| (finding.path.clone().unwrap_or_else(|| "here".into()), place));
-    let others = finding.labels.iter().filter_map(|Label { text, place, .. }| Some((text.clone(), place.as_ref()?)));
+    let others = finding
+        .labels
+        .iter()
+        .filter_map(|Label { text, place, .. }| Some((text.clone(), place.as_ref()?)));
     // One error draws one file; a label in another one would land on unrelated text.
     let labels = main
         .into_iter()
@@ -111,7 +114,10 @@ fn row(finding: Finding, context: &Context) -> Row {
         .filter(|(_, it)| place.is_some_and(|place| it.file == place.file))
         .map(|(text, Place { start, end, .. })| LabelRow {
             text,
-            span: SpanRow { start: (*start).into(), end: (*end).into() },
+            span: SpanRow {
+                start: (*start).into(),
+                end: (*end).into(),
+            },
         })
         .collect();
     Row {

@@ -4,8 +4,7 @@ use ha_cloud::Provider;
 use ha_core::plan;
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
-    Example, Flag, IntoValue, LabeledError, PipelineData, PositionalArg, Signature, Spanned,
-    SyntaxShape, Type,
+    Example, Flag, IntoValue, LabeledError, PipelineData, PositionalArg, Signature, Spanned, SyntaxShape, Type,
 };
 use tokio::sync::mpsc;
 
@@ -142,13 +141,21 @@ What was done stays in ha events."
             steps = plan::in_region(steps, region);
         }
         if dry_run {
-            let rows = if steps.is_empty() { Vec::new() } else { steps::planned(&steps) };
+            let rows = if steps.is_empty() {
+                Vec::new()
+            } else {
+                steps::planned(&steps)
+            };
             let rows = rows.into_iter().map(Removed::from).collect::<Vec<_>>();
             return Ok(table(rows, PRIORITY, head));
         }
         let name = workspace.name.to_string();
         let Some(lock) = lock else {
-            return Ok(table(vec![Removed::left(1, name, Ok(0), Duration::ZERO)], PRIORITY, head));
+            return Ok(table(
+                vec![Removed::left(1, name, Ok(0), Duration::ZERO)],
+                PRIORITY,
+                head,
+            ));
         };
         let cancel = wanted.token();
         let work = Work {
@@ -170,7 +177,8 @@ What was done stays in ha events."
             );
             let started = Instant::now();
             let left = work.provider.observe().await.map(|live| {
-                let of_region = |it: &&ha_core::resource::Live| region.as_ref().is_none_or(|name| it.id.region == name.as_str());
+                let of_region =
+                    |it: &&ha_core::resource::Live| region.as_ref().is_none_or(|name| it.id.region == name.as_str());
                 live.iter().filter(of_region).count()
             });
             let row = Removed::left(last + 1, name, left.map_err(Failed::from), started.elapsed());

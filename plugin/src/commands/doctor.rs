@@ -68,7 +68,9 @@ impl PluginCommand for Doctor {
         let runtime = plugin.runtime().at(call.head)?;
         let wanted = Wanted::new(engine, runtime)?;
         let shell = engine.get_env_var("NU_VERSION")?;
-        let programs = wanted.block_on(runtime, async { Ok::<_, Failed>(programs(&places).await) }).at(call.head)?;
+        let programs = wanted
+            .block_on(runtime, async { Ok::<_, Failed>(programs(&places).await) })
+            .at(call.head)?;
         let mut rows = vec![nushell(shell), this_plugin()];
         rows.extend(programs);
         rows.push(workspace(plugin, engine, call));
@@ -82,7 +84,8 @@ fn nushell(version: Option<Value>) -> Row {
     Row {
         subject: "nu".into(),
         status: if fits { "ok" } else { "wrong" },
-        help: (!fits).then(|| format!("install Nushell {NU}, or a plugin built for the one you have: ./scripts/start.sh")),
+        help: (!fits)
+            .then(|| format!("install Nushell {NU}, or a plugin built for the one you have: ./scripts/start.sh")),
         version,
         path: None,
         needed_for: "everything",
@@ -102,7 +105,10 @@ fn this_plugin() -> Row {
 
 /// `0.115` of `0.115.1`: another one speaks another protocol.
 fn minor(version: &str) -> &str {
-    version.match_indices('.').nth(1).map_or(version, |(end, _)| &version[..end])
+    version
+        .match_indices('.')
+        .nth(1)
+        .map_or(version, |(end, _)| &version[..end])
 }
 
 /// One program that is asked for its version.
@@ -146,7 +152,10 @@ async fn programs(places: &Places) -> Vec<Row> {
                     version: None,
                     path: None,
                     needed_for: program.needed_for,
-                    help: Some(format!("./scripts/start.sh installs it, or: apt-get install {}", program.package)),
+                    help: Some(format!(
+                        "./scripts/start.sh installs it, or: apt-get install {}",
+                        program.package
+                    )),
                 },
                 Some(path) => found(program, path).await,
             }
@@ -177,9 +186,13 @@ async fn programs(places: &Places) -> Vec<Row> {
 async fn found(program: &Program, path: PathBuf) -> Row {
     let version = first_version(&path, program.version_flag).await;
     let old = program.name == "postgres"
-        && version.as_ref().is_ok_and(|it| it.split('.').next().and_then(|it| it.parse().ok()) < Some(POSTGRES_MAJOR));
+        && version
+            .as_ref()
+            .is_ok_and(|it| it.split('.').next().and_then(|it| it.parse().ok()) < Some(POSTGRES_MAJOR));
     let help = match &version {
-        Ok(_) if old => Some(format!("PostgreSQL {POSTGRES_MAJOR} or newer is needed: apt-get install postgresql")),
+        Ok(_) if old => Some(format!(
+            "PostgreSQL {POSTGRES_MAJOR} or newer is needed: apt-get install postgresql"
+        )),
         Ok(_) => None,
         Err(why) => Some(format!("it does not start: {why}")),
     };
@@ -212,12 +225,17 @@ async fn first_version(program: &PathBuf, flag: &str) -> Result<String, String> 
     let mut command = Command::new(program);
     command.arg(flag).kill_on_drop(true);
     let said = tokio::time::timeout(Duration::from_secs(2), command.output());
-    let said = said.await.map_err(|_| "no answer within 2 s".to_owned())?.map_err(|error| error.to_string())?;
+    let said = said
+        .await
+        .map_err(|_| "no answer within 2 s".to_owned())?
+        .map_err(|error| error.to_string())?;
     version_in(&String::from_utf8_lossy(&said.stdout)).ok_or_else(|| "it does not say its version".to_owned())
 }
 
 fn version_in(text: &str) -> Option<String> {
-    let word = text.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
+    let word = text
+        .split_whitespace()
+        .find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
     let end = word.find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '-' | '+'));
     Some(word[..end.unwrap_or(word.len())].to_owned())
 }
@@ -249,9 +267,18 @@ mod tests {
 
     #[test]
     fn versions_are_found_in_what_programs_say() {
-        assert_eq!(version_in("postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)").as_deref(), Some("15.14"));
-        assert_eq!(version_in("etcd Version: 3.4.23\nGit SHA: Not").as_deref(), Some("3.4.23"));
-        assert_eq!(version_in("HAProxy version 2.6.12-1+deb12u3 2025/10/03 -").as_deref(), Some("2.6.12-1+deb12u3"));
+        assert_eq!(
+            version_in("postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)").as_deref(),
+            Some("15.14")
+        );
+        assert_eq!(
+            version_in("etcd Version: 3.4.23\nGit SHA: Not").as_deref(),
+            Some("3.4.23")
+        );
+        assert_eq!(
+            version_in("HAProxy version 2.6.12-1+deb12u3 2025/10/03 -").as_deref(),
+            Some("2.6.12-1+deb12u3")
+        );
         assert_eq!(version_in("no version"), None);
     }
 

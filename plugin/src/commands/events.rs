@@ -37,7 +37,12 @@ impl PluginCommand for Events {
     fn signature(&self) -> Signature {
         args::signature(self.name())
             .param(args::region())
-            .param(Flag::new("last").short('l').arg(SyntaxShape::Int).desc("only so many, the newest"))
+            .param(
+                Flag::new("last")
+                    .short('l')
+                    .arg(SyntaxShape::Int)
+                    .desc("only so many, the newest"),
+            )
             .input_output_type(Type::Nothing, Type::table())
     }
 

@@ -48,10 +48,9 @@ impl PluginCommand for Health {
         args::signature(self.name())
             .param(args::region())
             .param(
-                Flag::new("timeout")
-                    .short('t')
-                    .arg(SyntaxShape::Duration)
-                    .desc("of each question; all are asked at once (default: $env.config.plugins.ha.timeout, else 2sec)"),
+                Flag::new("timeout").short('t').arg(SyntaxShape::Duration).desc(
+                    "of each question; all are asked at once (default: $env.config.plugins.ha.timeout, else 2sec)",
+                ),
             )
             .input_output_type(Type::Nothing, Type::table())
     }
@@ -110,7 +109,10 @@ off was switched off on purpose, absent is declared and not there: neither is as
             if let Some(region) = &region {
                 world.keep_region(region);
             }
-            let asker = Asker { provider: &provider, timeout };
+            let asker = Asker {
+                provider: &provider,
+                timeout,
+            };
             asker.health(&world.things()).await
         });
         let rows = rows.at(head)?.into_iter().map(Row::from).collect::<Vec<_>>();

@@ -98,7 +98,10 @@ fn write(folder: &Path) -> Result<Vec<Row>, Failed> {
     }
     // The name of a workspace comes from the folder's.
     let folder = folder.canonicalize().map_err(cannot(folder))?;
-    let name = folder.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    let name = folder
+        .file_name()
+        .map(|name| name.to_string_lossy())
+        .unwrap_or_default();
     let library = folder.join(".ha");
     ha_nickel::write_library(&library).map_err(cannot(&library))?;
     let workspace = folder.join("workspace.ncl");

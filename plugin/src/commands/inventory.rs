@@ -3,7 +3,9 @@ use std::time::Duration;
 use ha_core::resource::Kind;
 use jiff::Timestamp;
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
-use nu_protocol::{Example, IntoValue, LabeledError, PipelineData, PositionalArg, Signature, Spanned, SyntaxShape, Type};
+use nu_protocol::{
+    Example, IntoValue, LabeledError, PipelineData, PositionalArg, Signature, Spanned, SyntaxShape, Type,
+};
 
 use super::complete_regions;
 use crate::{
@@ -103,7 +105,11 @@ impl PluginCommand for Inventory {
             .things()
             .iter()
             .filter(|thing| kind.is_none_or(|kind| thing.kind() == Some(kind)))
-            .filter(|thing| region.as_deref().is_none_or(|name| thing.region().is_some_and(|it| *it == name)))
+            .filter(|thing| {
+                region
+                    .as_deref()
+                    .is_none_or(|name| thing.region().is_some_and(|it| *it == name))
+            })
             .map(|thing| Row {
                 // A resource has a place; its region may have one too.
                 location: thing.field("location").or_else(|| {
@@ -144,12 +150,17 @@ fn row(thing: &Thing<'_>, workspace: &str, now: Timestamp) -> Row {
         provider: thing.provider().map(|it| it.to_string()),
         name: thing.name(),
         location: None,
-        r#type: live.and_then(|it| it.size.clone()).or_else(|| thing.field("size")).or_else(|| thing.field("engine")),
+        r#type: live
+            .and_then(|it| it.size.clone())
+            .or_else(|| thing.field("size"))
+            .or_else(|| thing.field("engine")),
         status: thing.status().as_str().to_owned(),
         address: live.and_then(|it| it.address.clone()),
         private_address: live.and_then(|it| it.private_address.clone()),
         // A clock that was set back makes nothing younger than new.
-        age: live.and_then(|it| it.created_at).map(|at| Duration::try_from(now.duration_since(at)).unwrap_or_default()),
+        age: live
+            .and_then(|it| it.created_at)
+            .map(|at| Duration::try_from(now.duration_since(at)).unwrap_or_default()),
         monthly_cost: None,
         labels,
         owned: live.is_some_and(|it| it.labels.ws == workspace),

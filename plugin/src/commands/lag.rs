@@ -68,8 +68,16 @@ impl PluginCommand for Lag {
     fn signature(&self) -> Signature {
         args::signature(self.name())
             .param(args::region())
-            .param(Flag::new("check").short('c').desc("judge each row by the limits of the workspace: column verdict"))
-            .param(Flag::new("follow").short('f').desc("look again and again, until Ctrl-C"))
+            .param(
+                Flag::new("check")
+                    .short('c')
+                    .desc("judge each row by the limits of the workspace: column verdict"),
+            )
+            .param(
+                Flag::new("follow")
+                    .short('f')
+                    .desc("look again and again, until Ctrl-C"),
+            )
             .param(
                 Flag::new("interval")
                     .short('i')
@@ -127,7 +135,10 @@ scheduled job decides what a breach is: ha lag --check | where verdict != ok"
         let judged = call.has_flag("check")?;
         let interval = call.get_flag::<Duration>("interval")?.unwrap_or(Duration::from_secs(1));
         if interval < Duration::from_millis(10) {
-            let (what, why) = (format!("an interval of {interval:?}"), "it would only ask, at least 10ms".to_owned());
+            let (what, why) = (
+                format!("an interval of {interval:?}"),
+                "it would only ask, at least 10ms".to_owned(),
+            );
             let span = call.get_flag_span("interval").unwrap_or(head);
             return Err(label(Failed::BadArgument { what, why }, span));
         }
@@ -137,7 +148,12 @@ scheduled job decides what a breach is: ha lag --check | where verdict != ok"
         let provider = context.provider(&workspace).at(head)?;
         let runtime = plugin.runtime().at(head)?;
         let wanted = Wanted::new(engine, runtime)?;
-        let look = Look { context, workspace, provider, region };
+        let look = Look {
+            context,
+            workspace,
+            provider,
+            region,
+        };
         if !call.has_flag("follow")? {
             let rows = wanted.block_on(runtime, look.rows()).at(head)?;
             let rows = rows.into_iter().map(|row| Row::new(row, judged)).collect::<Vec<_>>();

@@ -14,6 +14,7 @@ mod plan;
 mod power;
 mod provision;
 mod regions;
+mod render;
 mod status;
 
 use nu_plugin::{EngineInterface, PluginCommand};
@@ -34,6 +35,7 @@ pub(crate) fn all() -> Vec<Box<dyn PluginCommand<Plugin = HaPlugin>>> {
         Box::new(health::Health),
         Box::new(lag::Lag),
         Box::new(events::Events),
+        Box::new(render::Render),
         Box::new(net::Net),
         Box::new(net::NetSet),
         Box::new(net::NetCut),
@@ -56,7 +58,12 @@ fn complete_regions(plugin: &HaPlugin, engine: &EngineInterface) -> Vec<DynamicS
     };
     let suggest = |region: &ha_core::model::Region| DynamicSuggestion {
         value: region.name.to_string(),
-        description: Some(format!("{}, {} {}", region.role.as_str(), region.provider, region.location)),
+        description: Some(format!(
+            "{}, {} {}",
+            region.role.as_str(),
+            region.provider,
+            region.location
+        )),
         ..DynamicSuggestion::default()
     };
     workspace.regions.iter().map(suggest).collect()

@@ -5,9 +5,7 @@ use std::time::Duration;
 use ha_cloud::local::LinkRow;
 use ha_core::names::RegionName;
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
-use nu_protocol::{
-    Example, Flag, IntoValue, LabeledError, PipelineData, Signature, Spanned, SyntaxShape, Type, Value,
-};
+use nu_protocol::{Example, Flag, IntoValue, LabeledError, PipelineData, Signature, Spanned, SyntaxShape, Type, Value};
 
 use super::complete_regions;
 use crate::{
@@ -96,7 +94,12 @@ impl PluginCommand for NetSet {
 
     fn signature(&self) -> Signature {
         directions(self.name())
-            .param(Flag::new("delay").short('d').arg(SyntaxShape::Duration).desc("added to all that passes, one way"))
+            .param(
+                Flag::new("delay")
+                    .short('d')
+                    .arg(SyntaxShape::Duration)
+                    .desc("added to all that passes, one way"),
+            )
             .param(Flag::new("cut").desc("nothing passes and nobody is told"))
             .param(Flag::new("no-cut").desc("passes again; what was stalled goes on"))
             .param(args::dry_run())
@@ -141,7 +144,10 @@ impl PluginCommand for NetSet {
         let cut = match (call.has_flag("cut")?, call.has_flag("no-cut")?) {
             (true, true) => {
                 let (what, why) = ("--no-cut".to_owned(), "--cut is given too".to_owned());
-                return Err(label(Failed::BadArgument { what, why }, call.get_flag_span("no-cut").unwrap_or(call.head)));
+                return Err(label(
+                    Failed::BadArgument { what, why },
+                    call.get_flag_span("no-cut").unwrap_or(call.head),
+                ));
             }
             (true, false) => Some(true),
             (false, true) => Some(false),
@@ -194,7 +200,15 @@ impl PluginCommand for NetCut {
         call: &EvaluatedCall,
         _input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        change(plugin, engine, call, Change::Set { delay: None, cut: Some(true) })
+        change(
+            plugin,
+            engine,
+            call,
+            Change::Set {
+                delay: None,
+                cut: Some(true),
+            },
+        )
     }
 }
 
@@ -236,8 +250,18 @@ impl PluginCommand for NetHeal {
 
 fn directions(name: &str) -> Signature {
     args::signature(name)
-        .param(Flag::new("from").short('f').arg(SyntaxShape::String).desc("region that sends; default: every one"))
-        .param(Flag::new("to").short('t').arg(SyntaxShape::String).desc("region that receives; default: every one"))
+        .param(
+            Flag::new("from")
+                .short('f')
+                .arg(SyntaxShape::String)
+                .desc("region that sends; default: every one"),
+        )
+        .param(
+            Flag::new("to")
+                .short('t')
+                .arg(SyntaxShape::String)
+                .desc("region that receives; default: every one"),
+        )
         .input_output_type(Type::Nothing, Type::table())
 }
 
@@ -251,7 +275,10 @@ fn nonnegative(value: Value) -> Result<Duration, LabeledError> {
     let span = value.span();
     let nanos = value.as_duration()?;
     u64::try_from(nanos).map(Duration::from_nanos).map_err(|_| {
-        let (what, why) = ("a delay below zero".to_owned(), "nothing arrives before it is sent".to_owned());
+        let (what, why) = (
+            "a delay below zero".to_owned(),
+            "nothing arrives before it is sent".to_owned(),
+        );
         label(Failed::BadArgument { what, why }, span)
     })
 }
@@ -287,7 +314,11 @@ fn change(
                 acts.record(act("net.heal", subject, None));
             }
             Change::Set { delay, cut } => {
-                for (from, to) in pairs(workspace.regions.iter().map(|it| &it.name), from.as_deref(), to.as_deref()) {
+                for (from, to) in pairs(
+                    workspace.regions.iter().map(|it| &it.name),
+                    from.as_deref(),
+                    to.as_deref(),
+                ) {
                     provider.set_link(from, to, delay, cut).at(call.head)?;
                     let detail = [
                         delay.map(|delay| format!("delay {delay:?}")),
@@ -327,7 +358,9 @@ fn show(
     let rows = if provider.provisioned() {
         let runtime = plugin.runtime().at(call.head)?;
         let wanted = Wanted::new(engine, runtime)?;
-        let links = wanted.block_on(runtime, async { Ok(provider.links().await?) }).at(call.head)?;
+        let links = wanted
+            .block_on(runtime, async { Ok(provider.links().await?) })
+            .at(call.head)?;
         links.into_iter().map(Row::from).collect()
     } else {
         let absent = |(from, to): (&str, &str)| Row {
@@ -339,7 +372,10 @@ fn show(
             bytes: None,
             error: None,
         };
-        pairs(workspace.regions.iter().map(|it| &it.name), None, None).into_iter().map(absent).collect()
+        pairs(workspace.regions.iter().map(|it| &it.name), None, None)
+            .into_iter()
+            .map(absent)
+            .collect()
     };
     Ok(table::<Row>(rows, &["from", "to", "delay", "cut"], call.head))
 }

@@ -89,7 +89,11 @@ again and does what is still needed of them. downtime says how long users of tha
             context.sound()?;
         }
         let world = context.world(plugin, engine)?;
-        let steps = if destroy { plan::destroy(&world.live) } else { plan::plan(&world.desired, &world.live) };
+        let steps = if destroy {
+            plan::destroy(&world.live)
+        } else {
+            plan::plan(&world.desired, &world.live)
+        };
         let steps = match region {
             Some(region) => plan::in_region(steps, &region),
             None => steps,

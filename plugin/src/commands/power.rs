@@ -156,7 +156,11 @@ impl PluginCommand for PowerOff {
 
 fn signature(name: &str) -> Signature {
     args::signature(name)
-        .param(PositionalArg::new("server", SyntaxShape::String).desc("its name, as in ha inventory server").required())
+        .param(
+            PositionalArg::new("server", SyntaxShape::String)
+                .desc("its name, as in ha inventory server")
+                .required(),
+        )
         .param(args::region())
         .param(args::dry_run())
         .input_output_type(Type::Nothing, Type::table())

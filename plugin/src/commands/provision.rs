@@ -162,7 +162,10 @@ fn identity(row: Value) -> Result<ResourceId, LabeledError> {
     let span = row.span();
     let text = |column: &str| match row.get_data_by_key(column) {
         Some(Value::String { val, .. }) => Ok(val),
-        Some(other) => Err(label(Failed::NotAPlan(format!("column {column} is {}", other.get_type())), span)),
+        Some(other) => Err(label(
+            Failed::NotAPlan(format!("column {column} is {}", other.get_type())),
+            span,
+        )),
         None => Err(label(Failed::NotAPlan(format!("a row has no column {column}")), span)),
     };
     let kind = text("kind")?;

@@ -52,7 +52,9 @@ impl PluginCommand for Regions {
                 example: "(ha regions).region",
                 description: "Their names, in the order in which things are done",
                 result: Some(Value::test_list(
-                    ["us-east", "eu-central", "asia-southeast"].map(Value::test_string).into(),
+                    ["us-east", "eu-central", "asia-southeast"]
+                        .map(Value::test_string)
+                        .into(),
                 )),
             },
             Example {

@@ -40,6 +40,9 @@ mod tests {
 
         let other = root.path().join("other.ncl");
         assert_eq!(find(Some(&other), &deep).expect("taken as named"), other);
-        assert_eq!(find(Some(Path::new("..")), &deep).expect("a folder"), deep.join("..").join(WORKSPACE));
+        assert_eq!(
+            find(Some(Path::new("..")), &deep).expect("a folder"),
+            deep.join("..").join(WORKSPACE)
+        );
     }
 }

@@ -35,7 +35,11 @@ pub(crate) struct Context {
 
 impl Context {
     /// Finds and reads the workspace of this call. What is wrong *in* it is kept as findings.
-    pub(crate) fn open(plugin: &HaPlugin, engine: &EngineInterface, call: &EvaluatedCall) -> Result<Self, LabeledError> {
+    pub(crate) fn open(
+        plugin: &HaPlugin,
+        engine: &EngineInterface,
+        call: &EvaluatedCall,
+    ) -> Result<Self, LabeledError> {
         let named: Option<Spanned<String>> = call.get_flag("workspace")?;
         let span = named.as_ref().map_or(call.head, |named| named.span);
         Self::open_named(plugin, engine, named.map(|it| it.item.into()), span)
@@ -139,7 +143,11 @@ impl Context {
 fn invalid(findings: &[Finding]) -> Failed {
     let errors = findings.iter().filter(|it| it.severity == Severity::Error);
     let message = match errors.clone().next() {
-        Some(Finding { message, place: Some(place), .. }) => {
+        Some(Finding {
+            message,
+            place: Some(place),
+            ..
+        }) => {
             format!("{}:{}:{}: {message}", place.file, place.line, place.column)
         }
         Some(Finding { message, .. }) => message.clone(),

@@ -85,7 +85,11 @@ impl Places {
     /// The guard's binary, which everything that is made needs.
     pub(crate) fn guard(&self) -> Result<PathBuf, Failed> {
         let path = self.guard_path();
-        if path.is_file() { Ok(path) } else { Err(Failed::NoGuard(path)) }
+        if path.is_file() {
+            Ok(path)
+        } else {
+            Err(Failed::NoGuard(path))
+        }
     }
 
     /// Who types, for the record of acts.
@@ -114,7 +118,10 @@ mod tests {
 
     fn places(variables: &[(&'static str, &str)]) -> Places {
         Places {
-            variables: variables.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
+            variables: variables
+                .iter()
+                .map(|(name, value)| (*name, (*value).to_owned()))
+                .collect(),
             plugin: "/opt/nu_plugin_ha".into(),
         }
     }
@@ -130,7 +137,13 @@ mod tests {
 
     #[test]
     fn the_cache_belongs_to_the_user() {
-        assert_eq!(places(&[("HOME", "/home/ann")]).cache(), Path::new("/home/ann/.cache/ha"));
-        assert_eq!(places(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/c")]).cache(), Path::new("/c/ha"));
+        assert_eq!(
+            places(&[("HOME", "/home/ann")]).cache(),
+            Path::new("/home/ann/.cache/ha")
+        );
+        assert_eq!(
+            places(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/c")]).cache(),
+            Path::new("/c/ha")
+        );
     }
 }

@@ -46,7 +46,14 @@ impl Settings {
             let span = value.span();
             let wrong = |expected, value: &Value| {
                 let got = value.get_type().to_string();
-                label(Failed::WrongSetting { key: key.clone(), got, expected }, span)
+                label(
+                    Failed::WrongSetting {
+                        key: key.clone(),
+                        got,
+                        expected,
+                    },
+                    span,
+                )
             };
             match key.as_str() {
                 _ if value.is_nothing() => {}

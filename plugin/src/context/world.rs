@@ -51,7 +51,11 @@ impl Context {
     }
 
     pub(crate) async fn look(&self, workspace: &Workspace, provider: &LocalProvider) -> Result<World, Failed> {
-        let live = if provider.provisioned() { provider.observe().await? } else { Vec::new() };
+        let live = if provider.provisioned() {
+            provider.observe().await?
+        } else {
+            Vec::new()
+        };
         let desired = ha_core::desired::resources(workspace, &self.config);
         Ok(World { desired, live })
     }
@@ -62,7 +66,9 @@ impl Context {
         let provider = self.provider(workspace).at(self.span())?;
         let runtime = plugin.runtime().at(self.span())?;
         let wanted = Wanted::new(engine, runtime)?;
-        wanted.block_on(runtime, self.look(workspace, &provider)).at(self.span())
+        wanted
+            .block_on(runtime, self.look(workspace, &provider))
+            .at(self.span())
     }
 
     pub(crate) fn acts(&self, workspace: &Workspace, provider: &LocalProvider) -> Acts {
@@ -81,9 +87,15 @@ impl World {
             desired: Some(desired),
             live: self.live.iter().find(|it| it.id == desired.id),
         });
-        let left = self.live.iter().filter(|it| self.desired.iter().all(|desired| desired.id != it.id));
+        let left = self
+            .live
+            .iter()
+            .filter(|it| self.desired.iter().all(|desired| desired.id != it.id));
         wanted
-            .chain(left.map(|live| Thing { desired: None, live: Some(live) }))
+            .chain(left.map(|live| Thing {
+                desired: None,
+                live: Some(live),
+            }))
             .collect()
     }
 
@@ -96,14 +108,20 @@ impl World {
     pub(crate) fn server(&self, name: &Spanned<String>, region: Option<&str>) -> Result<&Live, Failed> {
         let servers = || {
             let of_region = move |it: &&Live| region.is_none_or(|region| it.id.region == region);
-            self.live.iter().filter(|it| it.id.kind == Kind::Server).filter(of_region)
+            self.live
+                .iter()
+                .filter(|it| it.id.kind == Kind::Server)
+                .filter(of_region)
         };
         let mut found = servers().filter(|it| it.id.name == name.item);
         match (found.next(), found.next()) {
             (Some(one), None) => Ok(one),
             (Some(one), Some(other)) => Err(Failed::BadArgument {
                 what: format!("server {}", name.item),
-                why: format!("it is in {} and in {}; say which with --region", one.id.region, other.id.region),
+                why: format!(
+                    "it is in {} and in {}; say which with --region",
+                    one.id.region, other.id.region
+                ),
             }),
             (None, _) => {
                 let known = servers().map(|it| it.id.name.clone()).collect();
@@ -115,7 +133,9 @@ impl World {
 
 impl Thing<'_> {
     pub(crate) fn region(&self) -> Option<&RegionName> {
-        self.desired.map(|it| &it.id.region).or(self.live.map(|it| &it.id.region))
+        self.desired
+            .map(|it| &it.id.region)
+            .or(self.live.map(|it| &it.id.region))
     }
 
     pub(crate) fn kind(&self) -> Option<Kind> {
@@ -139,6 +159,8 @@ impl Thing<'_> {
     /// A text field of the spec: what is there wins over what is wanted.
     pub(crate) fn field(&self, name: &str) -> Option<String> {
         let of = |spec: &serde_json::Value| spec.get(name).and_then(|it| it.as_str()).map(str::to_owned);
-        self.live.and_then(|it| of(&it.spec)).or_else(|| self.desired.and_then(|it| of(&it.spec)))
+        self.live
+            .and_then(|it| of(&it.spec))
+            .or_else(|| self.desired.and_then(|it| of(&it.spec)))
     }
 }

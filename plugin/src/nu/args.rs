@@ -14,14 +14,12 @@ pub(crate) const KINDS: &[&str] = &[
 
 /// Everything starts from here: category and the flag that names the workspace.
 pub(crate) fn signature(name: &str) -> Signature {
-    Signature::build(name)
-        .category(category())
-        .param(
-            Flag::new("workspace")
-                .short('w')
-                .arg(SyntaxShape::Filepath)
-                .desc("workspace.ncl, or the folder it is in; default: upward from the current folder"),
-        )
+    Signature::build(name).category(category()).param(
+        Flag::new("workspace")
+            .short('w')
+            .arg(SyntaxShape::Filepath)
+            .desc("workspace.ncl, or the folder it is in; default: upward from the current folder"),
+    )
 }
 
 pub(crate) fn category() -> Category {

@@ -1,0 +1,203 @@
+use std::path::{Path, PathBuf};
+
+use ha_cloud::local::LocalProvider;
+use ha_core::{
+    agent::GuardConfig,
+    resource::{Kind, Live},
+    unit::Unit,
+};
+use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
+use nu_protocol::{
+    Completion, Example, IntoValue, LabeledError, PipelineData, PositionalArg, Signature, Spanned, SyntaxShape, Type,
+};
+
+use super::complete_regions;
+use crate::{
+    HaPlugin,
+    context::Context,
+    error::{Failed, What},
+    nu::{At, Wanted, args, table},
+};
+
+pub(super) struct Render;
+
+const WHAT: &[&str] = &["haproxy", "postgres", "hba", "etcd", "guard"];
+
+#[derive(IntoValue)]
+struct Row {
+    region: String,
+    name: String,
+    path: Option<PathBuf>,
+    text: Option<String>,
+    error: Option<String>,
+}
+
+/// A rendered file and where it is used.
+struct Rendered {
+    path: PathBuf,
+    text: String,
+}
+
+impl PluginCommand for Render {
+    type Plugin = HaPlugin;
+
+    fn name(&self) -> &str {
+        "ha render"
+    }
+
+    fn signature(&self) -> Signature {
+        args::signature(self.name())
+            .param(
+                PositionalArg::new("what", SyntaxShape::String)
+                    .desc("haproxy, postgres, hba, etcd or guard")
+                    .completion(Completion::new_list(WHAT))
+                    .required(),
+            )
+            .param(
+                PositionalArg::new("region", SyntaxShape::String)
+                    .desc("only this region")
+                    .optional(),
+            )
+            .input_output_type(Type::Nothing, Type::table())
+    }
+
+    fn description(&self) -> &str {
+        "Show the configuration that a program runs with, for review"
+    }
+
+    fn extra_description(&self) -> &str {
+        "haproxy: haproxy.cfg of each balancer. postgres and hba: postgresql.conf and pg_hba.conf of each database. etcd: how
+each member of the store is started. guard: what each guard is told. Passwords are in files of their own and not shown."
+    }
+
+    fn search_terms(&self) -> Vec<&str> {
+        vec!["config", "haproxy.cfg", "postgresql.conf", "pg_hba.conf", "review"]
+    }
+
+    fn examples(&self) -> Vec<Example<'_>> {
+        vec![
+            Example {
+                example: "ha render haproxy us-east | get 0.text",
+                description: "The balancer's configuration, as text",
+                result: None,
+            },
+            Example {
+                example: "ha render hba | select region name text",
+                description: "Who may connect to each database",
+                result: None,
+            },
+        ]
+    }
+
+    args::complete! { "region" => complete_regions; 1 => complete_regions }
+
+    fn run(
+        &self,
+        plugin: &HaPlugin,
+        engine: &EngineInterface,
+        call: &EvaluatedCall,
+        _input: PipelineData,
+    ) -> Result<PipelineData, LabeledError> {
+        let head = call.head;
+        let what: Spanned<String> = call.req(0)?;
+        if !WHAT.contains(&what.item.as_str()) {
+            let known = WHAT.iter().map(|it| (*it).to_owned()).collect();
+            return Err(Failed::unknown(What::Render, &what.item, "what can be rendered", known)).at(what.span);
+        }
+        let context = Context::open(plugin, engine, call)?;
+        let region = match call.opt::<Spanned<String>>(1)? {
+            Some(region) => Some(context.known_region(region)?),
+            None => None,
+        };
+        let workspace = context.workspace()?;
+        let provider = context.provisioned(workspace).at(head)?;
+        let runtime = plugin.runtime().at(head)?;
+        let wanted = Wanted::new(engine, runtime)?;
+        let world = wanted.block_on(runtime, context.look(workspace, &provider)).at(head)?;
+        let kind = match what.item.as_str() {
+            "haproxy" => Kind::LoadBalancer,
+            "etcd" => Kind::Store,
+            _ => Kind::Database,
+        };
+        let live = world.live.iter().filter(|it| it.id.kind == kind);
+        let rows = live
+            .filter(|it| region.as_deref().is_none_or(|region| it.id.region == region))
+            .map(|it| row(it, render(&what.item, &provider, it)))
+            .collect();
+        Ok(table::<Row>(rows, &["region", "name", "path"], head))
+    }
+}
+
+fn row(live: &Live, rendered: Result<Rendered, Failed>) -> Row {
+    let (path, text, error) = match rendered {
+        Ok(Rendered { path, text }) => (Some(path), Some(text), None),
+        Err(failed) => (None, None, Some(failed.to_string())),
+    };
+    Row {
+        region: live.id.region.to_string(),
+        name: live.id.name.clone(),
+        path,
+        text,
+        error,
+    }
+}
+
+fn render(what: &str, provider: &LocalProvider, live: &Live) -> Result<Rendered, Failed> {
+    let server = live
+        .spec
+        .get("server")
+        .and_then(|it| it.as_str())
+        .unwrap_or(&live.id.name);
+    let host = provider
+        .folder()
+        .join("regions")
+        .join(live.id.region.as_str())
+        .join("hosts")
+        .join(server);
+    let guard = host.join("etc/guard.json");
+    match what {
+        "haproxy" => read(host.join("etc/haproxy.cfg")),
+        "guard" => read(guard),
+        "postgres" => {
+            let config = parsed::<GuardConfig>(&guard)?;
+            let text = ha_data::postgres::postgresql_conf(&config.postgres, &config.node);
+            let path = config.postgres.data_dir.join("postgresql.conf");
+            Ok(Rendered {
+                path,
+                text: text.map_err(bad(&guard))?,
+            })
+        }
+        "hba" => {
+            let config = parsed::<GuardConfig>(&guard)?;
+            let text = ha_data::postgres::pg_hba_conf(&config.postgres);
+            let path = config.postgres.data_dir.join("pg_hba.conf");
+            Ok(Rendered {
+                path,
+                text: text.map_err(bad(&guard))?,
+            })
+        }
+        // etcd reads no file: its unit is its configuration.
+        _ => {
+            let path = host.join("units/etcd.json");
+            let unit = parsed::<Unit>(&path)?;
+            let words = std::iter::once(unit.program.display().to_string()).chain(unit.args);
+            let text = words.collect::<Vec<_>>().join(" \\\n    ") + "\n";
+            Ok(Rendered { path, text })
+        }
+    }
+}
+
+fn bad<E: std::error::Error + Send + Sync + 'static>(path: &Path) -> impl FnOnce(E) -> Failed {
+    let what = format!("cannot use {}", path.display());
+    move |error| Failed::io(what)(std::io::Error::other(error))
+}
+
+fn read(path: PathBuf) -> Result<Rendered, Failed> {
+    let text = std::fs::read_to_string(&path).map_err(bad(&path))?;
+    Ok(Rendered { path, text })
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Failed> {
+    let text = std::fs::read_to_string(path).map_err(bad(path))?;
+    serde_json::from_str(&text).map_err(bad(path))
+}
