@@ -134,6 +134,15 @@ impl World {
         status.pid.expect("a pid")
     }
 
+    /// Waits until the unit has said so; a shell that has not set its traps yet is ended by what it should trap.
+    async fn logged(&self, host: &str, unit: &str, word: &str) {
+        let log = self.host(host).join(format!("log/{unit}.log"));
+        wait(&format!("`{word}` in {}", log.display()), || async {
+            fs::read_to_string(&log).ok()?.contains(word).then_some(())
+        })
+        .await;
+    }
+
     fn kill_supervisor(&mut self) {
         let mut child = self.supervisor.take().expect("running");
         child.kill().expect("kill");
@@ -417,7 +426,7 @@ async fn a_changed_key_restarts_or_reloads() {
     let mut unit = world.unit(
         "us-lb",
         "haproxy",
-        &format!("trap 'echo again >> reloaded' USR2; {FOREVER}"),
+        &format!("trap 'echo again >> reloaded' USR2; echo set; {FOREVER}"),
     );
     unit.reload_signal = Some(StopSignal::Usr2);
     world.write("us-lb", &unit);
@@ -427,8 +436,7 @@ async fn a_changed_key_restarts_or_reloads() {
         let text = fs::read_to_string(unit.cwd.join("reloaded")).unwrap_or_default();
         text.lines().count()
     };
-    // Until its trap is set, the signal would end it.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    world.logged("us-lb", "haproxy", "set").await;
 
     let mut changed = unit.clone();
     changed.reload_key = "2".to_owned();
@@ -537,18 +545,22 @@ async fn an_upgrade_stops_nothing_and_stop_stops_all() {
         ("relay", "relay"),
     ] {
         let ordered = format!(
-            "trap 'echo {unit} >> {}; exit' TERM; {FOREVER}",
+            "trap 'echo {unit} >> {}; exit' TERM; echo set; {FOREVER}",
             world.region().join("order").display()
         );
         world.write(host, &world.unit(host, unit, &ordered));
     }
     world.start().await;
-    let app = world.ready("us-app-1", "app").await;
-    for (host, unit) in [("us-lb", "haproxy"), ("us-db-1", "guard"), ("relay", "relay")] {
+    for (host, unit) in [
+        ("us-lb", "haproxy"),
+        ("us-app-1", "app"),
+        ("us-db-1", "guard"),
+        ("relay", "relay"),
+    ] {
         world.ready(host, unit).await;
+        world.logged(host, unit, "set").await;
     }
-    // Until their traps are set, the signal ends them without a word.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let app = world.ready("us-app-1", "app").await;
 
     let mut old = world.supervisor.take().expect("running");
     signal(old.id() as i32, Signal::TERM);
@@ -608,7 +620,8 @@ async fn a_host_that_is_off_keeps_no_database_without_its_guard() {
     fs::create_dir_all(&data).expect("data");
     // In its own group and without the unit's environment, as a guard starts it.
     unit.args[1] = format!(
-        "[ -e started ] && exit 1; touch started; cd {} && setsid env -i sh -c 'echo $$ > postmaster.pid; {FOREVER}' & exit 1",
+        "[ -e started ] && exit 1; touch started; cd {0}; setsid env -i sh -c 'echo $$ > postmaster.pid; {FOREVER}' & \
+         until [ -s {0}/postmaster.pid ]; do sleep 0.02; done; exit 1",
         data.display()
     );
     world.write("us-db-1", &unit);

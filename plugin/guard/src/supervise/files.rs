@@ -148,16 +148,14 @@ struct Identity {
 }
 
 impl Reader {
-    /// What every host's files ask for.
-    ///
-    /// An error means that the folder could not be listed, which says nothing about what should run.
-    /// A folder that is not there asks for nothing.
-    pub(super) fn read(&mut self, hosts: &Path) -> io::Result<BTreeMap<String, HostFiles>> {
+    /// What every host's files ask for; an error where they cannot be listed, which says nothing about what should
+    /// run. A folder that is not there asks for nothing.
+    pub(super) fn read(&mut self, hosts: &Path) -> io::Result<BTreeMap<String, io::Result<HostFiles>>> {
         let mut found = BTreeMap::new();
         for host in names(hosts)? {
             let folder = hosts.join(&host);
             if folder.is_dir() {
-                let files = self.host(&folder)?;
+                let files = self.host(&folder);
                 found.insert(host, files);
             }
         }
@@ -178,7 +176,8 @@ impl Reader {
             let read = self.unit(&folder.join("units").join(format!("{unit}.json")), &unit);
             files.units.insert(unit, read);
         }
-        files.left = json_names(&folder.join("run"))?;
+        // Each unit reads its own run file and tells what is wrong with it; here it only matters what else is there.
+        files.left = json_names(&folder.join("run")).unwrap_or_default();
         files.left.retain(|it| !files.units.contains_key(it));
         Ok(files)
     }

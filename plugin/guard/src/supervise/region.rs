@@ -152,15 +152,27 @@ impl Region {
         if self.closing.load(Ordering::SeqCst) {
             return;
         }
-        let found = match self.read(&mut state.reader) {
-            Ok(found) => found,
+        let mut found = BTreeMap::new();
+        let mut unknown = BTreeMap::new();
+        match state.reader.read(&self.hosts) {
+            Ok(hosts) => {
+                for (host, files) in hosts {
+                    match files {
+                        Ok(files) => drop(found.insert(host, files)),
+                        Err(error) => drop(unknown.insert(host, error)),
+                    }
+                }
+                state.trouble = None;
+            }
             Err(error) => {
                 // Not knowing what is wanted is no reason to stop anything.
                 state.trouble = Some(format!("{}: {error}", self.hosts.display()));
                 return;
             }
-        };
-        state.trouble = None;
+        }
+        if let Some((host, error)) = unknown.first_key_value() {
+            state.trouble = Some(format!("{}: {error}", self.hosts.join(host).display()));
+        }
         let mut goals = self.goals(&found);
         // A task that ended has no unit file any more, or one that came back in the meantime.
         state.units.retain(|_, (_, handle)| !handle.wanted.is_closed());
@@ -195,11 +207,15 @@ impl Region {
                 }
             }
         }
-        self.silence(state, &found);
-    }
-
-    fn read(&self, reader: &mut Reader) -> io::Result<BTreeMap<String, HostFiles>> {
-        reader.read(&self.hosts)
+        // Nothing new is known about these, and nobody should wait for them.
+        for (_, handle) in state.units.values() {
+            handle.wanted.send_if_modified(|it| {
+                let behind = acknowledge && it.turn != turn;
+                it.turn = if behind { turn } else { it.turn };
+                behind
+            });
+        }
+        self.silence(state, &found, &unknown);
     }
 
     fn goals(&self, found: &BTreeMap<String, HostFiles>) -> Vec<(Place, Goal)> {
@@ -224,10 +240,13 @@ impl Region {
     }
 
     /// On a host where nothing should run, ends what outlived its unit: a database whose guard was killed, say.
-    fn silence(&self, state: &mut State, found: &BTreeMap<String, HostFiles>) {
+    fn silence(&self, state: &mut State, found: &BTreeMap<String, HostFiles>, unknown: &BTreeMap<String, io::Error>) {
         let on: BTreeSet<&String> = found.iter().filter(|(_, it)| !it.off).map(|(host, _)| host).collect();
         let known = found.keys().chain(state.units.keys().map(|(host, _)| host));
-        let off: BTreeSet<String> = known.filter(|it| !on.contains(it)).cloned().collect();
+        let off: BTreeSet<String> = known
+            .filter(|it| !on.contains(it) && !unknown.contains_key(*it))
+            .cloned()
+            .collect();
         state.silent.retain(|it| off.contains(it));
         for host in off {
             let stopped = state
