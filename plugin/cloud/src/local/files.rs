@@ -156,6 +156,32 @@ pub(crate) fn remove_all(path: &Path) -> Result<(), ProviderError> {
     }
 }
 
+/// What [`vanish`] is about to remove has a name that starts so.
+const LEAVING: &str = ".removed-";
+
+/// Afterwards nothing is at `path`. For whoever looks it goes in one step: it first becomes a hidden neighbour in
+/// `beside`, which [`sweep`] removes, should this process end half-way.
+pub(crate) fn vanish(path: &Path, beside: &Path) -> Result<(), ProviderError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let leaving = beside.join(format!("{LEAVING}{name}.{}", std::process::id()));
+    remove_all(&leaving)?;
+    match fs::rename(path, &leaving) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed("cannot remove", path, error)),
+        Ok(()) => remove_all(&leaving),
+    }
+}
+
+/// Afterwards nothing is left in `beside` of a [`vanish`] that was cut short; `name` limits it to one path.
+pub(crate) fn sweep(beside: &Path, name: Option<&str>) -> Result<(), ProviderError> {
+    let prefix = name.map_or_else(|| LEAVING.to_owned(), |name| format!("{LEAVING}{name}."));
+    let entries = fs::read_dir(beside).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix)) {
+        remove_all(&entry.path())?;
+    }
+    Ok(())
+}
+
 /// The one place where an error of the file system becomes a provider's.
 pub(crate) fn failed(what: &str, path: &Path, source: io::Error) -> ProviderError {
     match source.kind() {

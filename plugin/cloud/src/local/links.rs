@@ -3,11 +3,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use ha_core::unit::{Link, Links};
+use serde::Deserialize;
 
 use super::{
     Local,
     files::{ReadError, read_json},
     http,
+    layout::{RELAY, port},
 };
 use crate::ProviderError;
 
@@ -20,44 +22,67 @@ pub struct LinkRow {
     pub delay: Duration,
     /// Nothing passes, and nobody is told.
     pub cut: bool,
-    /// What the relay of `to` counts on it now; none while that relay does not answer.
+    /// None while one of the two relays does not answer.
     pub counters: Option<LinkCounters>,
     pub error: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkCounters {
+    /// Open now between the two regions, whoever opened them.
     pub connections: u64,
+    /// Passed in this direction since the relays started.
     pub bytes: u64,
 }
 
+/// What a relay answers to `GET /links`; fields it has besides are not asked for here.
+#[derive(Deserialize)]
+struct Counted {
+    from: String,
+    to: String,
+    connections: u64,
+    bytes: u64,
+}
+
 /// Every ordered pair of the regions that exist, with what is set and what passed.
+///
+/// Both regions' relays see a direction: one the connections that were opened along it, the other the answers to
+/// those that were opened against it. Their sum is what passed.
 pub(crate) async fn rows(local: &Local) -> Result<Vec<LinkRow>, ProviderError> {
     let links = read(local)?;
     let regions = local.regions()?;
-    let mut counted = BTreeMap::new();
-    let asked = regions
-        .iter()
-        .map(|region| async { (region.clone(), http::relay_counters(local, region).await) });
-    for (region, answer) in futures::future::join_all(asked).await {
-        counted.insert(region, answer);
-    }
+    let file = local.record.read()?;
+    let asked = regions.iter().map(async |region| {
+        let relay = file.as_ref().and_then(|file| file.address(region, RELAY));
+        let relay = relay.ok_or_else(|| format!("the relay of {region} has no address"))?;
+        http::get::<Vec<Counted>>(&format!("http://{}:{}/links", relay.front, port::RELAY_STATUS)).await
+    });
+    let answers = futures::future::join_all(asked).await;
+    let by_region: BTreeMap<&String, &Result<Vec<Counted>, String>> = regions.iter().zip(&answers).collect();
     let mut rows = Vec::new();
     for from in &regions {
         for to in regions.iter().filter(|to| *to != from) {
             let link = links.get(from, to);
-            let (counters, error) = match counted.get(to) {
-                Some(Ok(of)) => (Some(of.get(from).copied().unwrap_or_default()), None),
-                Some(Err(error)) => (None, Some(error.clone())),
-                None => (None, None),
-            };
+            let relays = [from, to].map(|region| by_region.get(region));
+            let error = relays
+                .iter()
+                .find_map(|answer| answer.and_then(|answer| answer.as_ref().err()));
+            let counted = relays
+                .iter()
+                .filter_map(|answer| answer.and_then(|answer| answer.as_ref().ok()))
+                .flatten();
+            let mut counters = LinkCounters::default();
+            for counted in counted.filter(|counted| (&counted.from, &counted.to) == (from, to)) {
+                counters.connections += counted.connections;
+                counters.bytes += counted.bytes;
+            }
             rows.push(LinkRow {
                 from: from.clone(),
                 to: to.clone(),
                 delay: Duration::from_millis(link.map_or(0, |link| link.delay_ms)),
                 cut: link.is_some_and(|link| link.cut),
-                counters,
-                error,
+                counters: error.is_none().then_some(counters),
+                error: error.cloned(),
             });
         }
     }

@@ -16,7 +16,7 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    files::{Files, failed},
+    files::{Files, failed, sweep},
     layout::Layout,
 };
 use crate::ProviderError;
@@ -143,10 +143,17 @@ fn attempt(layout: &Layout, files: &Files, command: &str) -> Result<Tried, Provi
             since: Timestamp::now(),
         };
         write_holder(&mut file, &holder).map_err(wrong)?;
-        return Ok(Tried::Held(WriterLock {
+        let lock = WriterLock {
             file,
             layout: layout.clone(),
-        }));
+        };
+        // What a removal left behind that was killed half-way: nobody else looks there.
+        sweep(&layout.root, None)?;
+        sweep(
+            &layout.state_root,
+            layout.root.file_name().and_then(|name| name.to_str()),
+        )?;
+        return Ok(Tried::Held(lock));
     }
 }
 

@@ -1,21 +1,41 @@
 //! The same resources on this machine: folders and processes on loopback addresses, with the real programs.
 
+mod addresses;
+mod balancing;
+mod database;
 mod files;
 mod http;
 mod layout;
 mod links;
+mod listeners;
+mod load_balancer;
 mod lock;
+mod network;
+mod nodes;
+mod observe;
 mod options;
+mod processes;
+mod programs;
+mod record;
+mod secrets;
+mod server;
+mod store;
+mod supervisor;
+mod units;
 mod user;
+mod workspace;
 
 use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use ha_core::resource::{Live, Resource, ResourceId};
+use ha_core::resource::{Kind, Live, Resource, ResourceId};
 
 pub use links::{LinkCounters, LinkRow};
 pub use lock::{LockHolder, WriterLock};
@@ -23,8 +43,15 @@ pub use options::LocalOptions;
 pub use user::RunAs;
 
 use crate::{Account, Provider, ProviderError};
-use files::Files;
+use addresses::Octets;
+use files::{Files, PLAIN, PROGRAM, failed};
 use layout::Layout;
+use secrets::Secrets;
+use units::At;
+use workspace::WorkspaceRecord;
+
+/// After this long a server that was switched on or off is said to be neither.
+const POWER_WITHIN: Duration = Duration::from_secs(90);
 
 /// The local target of one workspace. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -38,6 +65,16 @@ pub(crate) struct Local {
     options: LocalOptions,
     layout: Layout,
     files: Files,
+    record: WorkspaceRecord,
+    secrets: Secrets,
+    /// Held while a supervisor is started: two resources of a region find it missing at once.
+    starting: tokio::sync::Mutex<()>,
+    /// Held while the store's members change.
+    joining: tokio::sync::Mutex<()>,
+    /// By region: held while servers are taken out of balancers and put back.
+    rolling: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// Held while the guard's binary is copied.
+    copying: Mutex<()>,
 }
 
 impl LocalProvider {
@@ -48,8 +85,21 @@ impl LocalProvider {
     pub fn open(options: LocalOptions) -> Result<Self, ProviderError> {
         let layout = Layout::new(&options.state_root, &options.runtime_root, options.workspace.as_str());
         let files = Files::new(options.run_as.clone());
+        let name = options.workspace.as_str();
+        let record = WorkspaceRecord::new(&layout, &files, &options.source, name, Octets::of_this_machine());
+        record.read()?;
         Ok(Self {
-            local: Arc::new(Local { options, layout, files }),
+            local: Arc::new(Local {
+                secrets: Secrets::new(&layout, &files),
+                options,
+                layout,
+                files,
+                record,
+                starting: tokio::sync::Mutex::new(()),
+                joining: tokio::sync::Mutex::new(()),
+                rolling: Mutex::default(),
+                copying: Mutex::default(),
+            }),
         })
     }
 
@@ -142,8 +192,50 @@ impl LocalProvider {
 impl Local {
     /// Names of the regions that have a folder, sorted.
     fn regions(&self) -> Result<Vec<String>, ProviderError> {
-        let path = self.layout.regions();
-        files::names_in(&path)
+        files::names_in(&self.layout.regions())
+    }
+
+    fn rolling(&self, region: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.rolling.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.entry(region.to_owned()).or_default().clone()
+    }
+
+    /// The workspace's own copy of `ha-guard`: a build may replace the original while it runs, and the database's
+    /// user may not be able to read it. Another build is another copy, so that what runs is known by its path.
+    fn guard_program(&self) -> Result<PathBuf, ProviderError> {
+        let original = &self.options.guard_binary;
+        let meta = fs::metadata(original).map_err(|source| failed("cannot read", original, source))?;
+        let name = format!("ha-guard-{:x}-{:x}-{:x}", meta.mtime(), meta.mtime_nsec(), meta.len());
+        let copy = self.layout.bin().join(name);
+        let _copying = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
+        if !copy.exists() {
+            self.files.folder(&self.layout.bin(), 0o755)?;
+            self.files.copy(original, &copy, PROGRAM)?;
+        }
+        Ok(copy)
+    }
+
+    async fn power(&self, id: &ResourceId, on: bool) -> Result<(), ProviderError> {
+        let at = At {
+            region: id.region.as_str(),
+            host: &id.name,
+        };
+        if !matches!(id.kind, Kind::Server | Kind::LoadBalancer) || !self.exists(id) {
+            return Err(ProviderError::NotFound(id.clone()));
+        }
+        let power = self.layout.host(at.region, at.host).power();
+        let text = if on { "on" } else { "off" };
+        self.files.write_if_changed(&power, text.as_bytes(), PLAIN)?;
+        if !on {
+            return self.stopped(at, None, POWER_WITHIN).await;
+        }
+        self.running(at.region)?.sync().await?;
+        for file in files::names_in(&self.layout.host(at.region, at.host).units())? {
+            if let Some(unit) = self.unit(at, file.trim_end_matches(".json")) {
+                self.ready(id, at, &unit, POWER_WITHIN).await?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -154,32 +246,59 @@ impl Provider for LocalProvider {
     }
 
     async fn account(&self) -> Result<Account, ProviderError> {
-        Err(ProviderError::Other {
-            what: "not written yet".into(),
+        let who = match &self.local.options.run_as {
+            Some(user) => format!("root, processes as {}", user.name),
+            None => {
+                let uid = nix::unistd::Uid::effective();
+                let user = nix::unistd::User::from_uid(uid).ok().flatten();
+                user.map_or_else(|| uid.to_string(), |user| user.name)
+            }
+        };
+        Ok(Account {
+            who,
+            requests_left: None,
         })
     }
 
     async fn observe(&self) -> Result<Vec<Live>, ProviderError> {
-        Err(ProviderError::Other {
-            what: "not written yet".into(),
-        })
+        observe::all(&self.local).await
     }
 
-    async fn ensure(&self, _want: &Resource) -> Result<Live, ProviderError> {
-        Err(ProviderError::Other {
-            what: "not written yet".into(),
-        })
+    async fn ensure(&self, want: &Resource) -> Result<Live, ProviderError> {
+        let local = &*self.local;
+        match want.id.kind {
+            Kind::Network => network::ensure(local, want).await?,
+            Kind::Server => server::ensure(local, want).await?,
+            Kind::Store => store::ensure(local, want).await?,
+            Kind::Database => database::ensure(local, want).await?,
+            Kind::LoadBalancer => load_balancer::ensure(local, want).await?,
+            Kind::Firewall | Kind::Volume => {
+                return Err(ProviderError::Refused {
+                    what: format!("{}: there is nothing like it on this machine", want.id),
+                    help: "only the target cloud has it; this is a mistake of ha, please report it".into(),
+                });
+            }
+        }
+        observe::one(local, &want.id).await
     }
 
-    async fn remove(&self, _id: &ResourceId) -> Result<(), ProviderError> {
-        Err(ProviderError::Other {
-            what: "not written yet".into(),
-        })
+    async fn remove(&self, id: &ResourceId) -> Result<(), ProviderError> {
+        let local = &*self.local;
+        if !local.exists(id) {
+            return Ok(());
+        }
+        match id.kind {
+            Kind::Network => network::remove(local, id).await,
+            Kind::Server => server::remove(local, id).await,
+            Kind::Store => store::remove(local, id).await,
+            Kind::Database => database::remove(local, id).await,
+            Kind::LoadBalancer => load_balancer::remove(local, id).await,
+            Kind::Firewall | Kind::Volume => local.forget(id),
+        }
     }
 
-    async fn power(&self, _server: &ResourceId, _on: bool) -> Result<Live, ProviderError> {
-        Err(ProviderError::Other {
-            what: "not written yet".into(),
-        })
+    async fn power(&self, server: &ResourceId, on: bool) -> Result<Live, ProviderError> {
+        self.local.power(server, on).await?;
+        observe::one(&self.local, server).await
     }
 }

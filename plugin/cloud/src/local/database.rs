@@ -1,0 +1,270 @@
+//! One node of the replicated database: a guard, which makes and runs PostgreSQL beside it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use ha_core::{
+    agent::{GuardConfig, Peer, PostgresConfig, StoreConfig, TlsFiles},
+    report::{DatabaseState, NodeReport, NodeRole},
+    resource::{Kind, Resource, ResourceId},
+    unit::{Ready, StopSignal},
+};
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::{
+    Local,
+    files::{self, read_json},
+    http,
+    layout::{Host, port},
+    network::{end_all_below, sockets},
+    nodes, programs, record,
+    secrets::Password,
+    server::{self, APP_DATABASE, APP_USER},
+    store,
+    supervisor::tail,
+    units::{At, Process},
+    workspace::{Addresses, HostKind},
+};
+use crate::ProviderError;
+
+const UNIT: &str = "guard";
+/// `initdb` takes seconds; a copy of a big primary takes as long as its disk.
+const READY_WITHIN: Duration = Duration::from_secs(180);
+const STOPS_WITHIN: Duration = Duration::from_secs(60);
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+/// A replica that heard from its primary since then is streaming.
+const STREAMING: Duration = Duration::from_secs(15);
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct DatabaseSpec {
+    pub(crate) server: String,
+    cluster: String,
+    engine: String,
+    version: String,
+    founder: bool,
+    settings: BTreeMap<String, String>,
+    /// `region/server` of the other nodes.
+    peers: Vec<String>,
+}
+
+/// Afterwards the node is a primary that can be written, or a replica that streams.
+pub(crate) async fn ensure(local: &Local, want: &Resource) -> Result<(), ProviderError> {
+    let spec: DatabaseSpec = record::fields(&want.id, &want.spec)?;
+    let at = At {
+        region: want.id.region.as_str(),
+        host: &spec.server,
+    };
+    if !matches!(spec.engine.as_str(), "postgres" | "postgresql" | "pg") {
+        return Err(ProviderError::Refused {
+            what: format!("{}: the local target runs PostgreSQL, not {}", want.id, spec.engine),
+            help: "declare it as ha.Postgres".into(),
+        });
+    }
+    local.needs_all(want)?;
+    local.needs(
+        &want.id,
+        &ResourceId::new(&want.id.region, Kind::Server, spec.server.clone()),
+    )?;
+    let major = spec.version.split('.').next().and_then(|major| major.parse().ok());
+    let bin_dir = programs::postgres(&local.options.path, major)?;
+    let address = local.record.allocate(at.region, at.host, HostKind::Server)?;
+    let host = local.layout.host(at.region, at.host);
+    local.begin(want)?;
+    server::certificate(local, at, address)?;
+    let config = config(local, at, address, &spec, bin_dir)?;
+    super::network::refresh_relays(local)?;
+    let path = host.etc("guard.json");
+    local.files.write_json_if_changed(&path, &config)?;
+    let process = Process {
+        name: UNIT,
+        program: local.guard_program()?,
+        args: vec!["guard".into(), "--config".into(), path.display().to_string()],
+        env: BTreeMap::new(),
+        stop_signal: StopSignal::Term,
+        reload_signal: None,
+        stop_timeout: STOPS_WITHIN,
+        ready: Ready::Http(format!("http://{}:{}/health", address.direct, port::GUARD)),
+        reads_at_start: vec![restarts_for(config)?],
+        reads_again: Vec::new(),
+        ports: vec![port::GUARD, port::POSTGRES],
+    };
+    let log = std::fs::metadata(host.log(UNIT)).map_or(0, |meta| meta.len());
+    let unit = local.put(at, address.direct, &process).await?;
+    if !local.is_off(at) {
+        usable(&want.id, address, &host, log).await?;
+        local.ready(&want.id, at, &unit, READY_WITHIN).await?;
+    }
+    local.finish(want)
+}
+
+/// Afterwards nothing of the node is left, its data included.
+pub(crate) async fn remove(local: &Local, id: &ResourceId) -> Result<(), ProviderError> {
+    let Some(record) = local.record(id) else { return Ok(()) };
+    let Some(spec) = record.ok().and_then(|record| record.spec::<DatabaseSpec>(id).ok()) else {
+        // Nothing says where it was; its server's folder is removed with the server.
+        return local.forget(id);
+    };
+    let at = At {
+        region: id.region.as_str(),
+        host: &spec.server,
+    };
+    let host = local.layout.host(at.region, at.host);
+    local.take(at, UNIT).await?;
+    // A guard that was killed leaves its database running, which then has no unit.
+    end_all_below(&host.data("postgres")).await?;
+    let etc = ["guard.json", "admin", "replication"].map(|file| host.etc(file));
+    for path in etc
+        .into_iter()
+        .chain([host.data("postgres"), host.log(UNIT), host.log("postgres")])
+    {
+        files::remove_all(&path)?;
+    }
+    local.forget(id)
+}
+
+/// Guards find the store through any member, so all of them are told of a change. They read it at their next start:
+/// it is no reason to restart a database, and their own region's member comes first anyway.
+pub(crate) fn refresh_store_endpoints(local: &Local) -> Result<(), ProviderError> {
+    for region in local.regions()? {
+        let endpoints = store::endpoints(local, &region)?;
+        for (id, record) in local.known(&region, Kind::Database)? {
+            let Ok(DatabaseSpec { server, .. }) = record.spec(&id) else {
+                continue;
+            };
+            let path = local.layout.host(&region, &server).etc("guard.json");
+            if let Ok(Some(mut config)) = read_json::<GuardConfig>(&path) {
+                config.store.endpoints.clone_from(&endpoints);
+                local.files.write_json_if_changed(&path, &config)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn report_url(address: Addresses) -> String {
+    format!("http://{}:{}/report", address.direct, port::GUARD)
+}
+
+/// What of the configuration is worth a restart: not where the store is, nor who was to make the first database.
+fn restarts_for(mut config: GuardConfig) -> Result<String, ProviderError> {
+    config.store.endpoints.clear();
+    config.declared_primary = false;
+    serde_json::to_string(&config).map_err(|error| ProviderError::Other {
+        what: error.to_string(),
+    })
+}
+
+fn config(
+    local: &Local,
+    at: At,
+    address: Addresses,
+    spec: &DatabaseSpec,
+    bin_dir: std::path::PathBuf,
+) -> Result<GuardConfig, ProviderError> {
+    let host = local.layout.host(at.region, at.host);
+    let mut places = spec.peers.clone();
+    places.push(format!("{}/{}", at.region, at.host));
+    let mut nodes = nodes::read(&places)?;
+    let own = nodes.pop().map_or_else(|| at.host.to_owned(), |node| node.name);
+    let mut peers = Vec::new();
+    for node in nodes {
+        let address = local.record.allocate(&node.region, &node.server, HostKind::Server)?;
+        let address = address.seen_from(at.region, &node.region);
+        peers.push(Peer {
+            region: node.region,
+            node: node.name,
+            address: address.to_string(),
+            port: port::POSTGRES,
+            guard: format!("http://{address}:{}", port::GUARD),
+        });
+    }
+    let tls = TlsFiles {
+        ca: host.tls("ca.pem"),
+        cert: host.tls("cert.pem"),
+        key: host.tls("key.pem"),
+    };
+    Ok(GuardConfig {
+        workspace: local.options.workspace.as_str().to_owned(),
+        cluster: spec.cluster.clone(),
+        region: at.region.to_owned(),
+        node: own,
+        declared_primary: spec.founder,
+        listen: format!("{}:{}", address.direct, port::GUARD),
+        source_address: Some(address.direct.to_string()),
+        postgres: PostgresConfig {
+            bin_dir,
+            data_dir: host.data("postgres"),
+            log_file: host.log("postgres"),
+            address: address.direct.to_string(),
+            public_address: address.front.to_string(),
+            port: port::POSTGRES,
+            socket_dir: sockets(local, at)?,
+            settings: spec.settings.clone(),
+            // Callers that bind no address come from 127.0.0.1; all of them need TLS and a password.
+            allow: vec!["127.0.0.0/8".into()],
+            tls: tls.clone(),
+            admin_password_file: local.secrets.hand_out(&host, Password::Admin)?,
+            replication_password_file: local.secrets.hand_out(&host, Password::Replication)?,
+            app_password_file: local.secrets.hand_out(&host, Password::App)?,
+            app_user: APP_USER.into(),
+            app_database: APP_DATABASE.into(),
+        },
+        store: StoreConfig {
+            endpoints: store::endpoints(local, at.region)?,
+            tls,
+        },
+        peers,
+        sample_interval_ms: u64::try_from(SAMPLE_EVERY.as_millis()).unwrap_or(u64::MAX),
+        events: local.layout.region(at.region).events(),
+    })
+}
+
+/// # Errors
+/// `NotReady` with what the guard says it waits for.
+async fn usable(id: &ResourceId, address: Addresses, host: &Host, log: u64) -> Result<(), ProviderError> {
+    let deadline = Instant::now() + READY_WITHIN;
+    loop {
+        let detail = match http::get::<NodeReport>(&report_url(address)).await {
+            Ok(report) => match lacks(&report) {
+                None => return Ok(()),
+                Some(detail) => detail,
+            },
+            Err(error) => format!("the guard does not answer ({error}); {}", tail(&host.log(UNIT), log)),
+        };
+        if Instant::now() >= deadline {
+            return Err(ProviderError::NotReady { id: id.clone(), detail });
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
+
+/// Why the node cannot be used; none when it can.
+pub(crate) fn lacks(report: &NodeReport) -> Option<String> {
+    let database = &report.database;
+    let why = |state: &str| {
+        Some(
+            database
+                .detail
+                .clone()
+                .unwrap_or_else(|| format!("the database {state}")),
+        )
+    };
+    match (database.state, database.role) {
+        (DatabaseState::Running, Some(NodeRole::Primary)) => None,
+        (DatabaseState::Running, Some(NodeRole::Replica)) => match database.upstream_silence {
+            Some(silence) if silence < STREAMING => None,
+            Some(silence) => Some(format!(
+                "the replica heard nothing from its primary for {} s",
+                silence.as_secs()
+            )),
+            None => why("runs as a replica and does not stream"),
+        },
+        (DatabaseState::Running, None) => why("does not answer"),
+        (DatabaseState::Absent, _) => why("was not made yet"),
+        (DatabaseState::Creating, _) => why("is being made"),
+        (DatabaseState::Starting, _) => why("is starting"),
+        (DatabaseState::Stopped, _) => why("is stopped"),
+        (DatabaseState::Failed, _) => why("should run and does not"),
+    }
+}

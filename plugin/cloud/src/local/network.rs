@@ -1,0 +1,257 @@
+//! A region: its folder, the supervisor of its processes, and the relay between it and the other regions.
+
+use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
+
+use ha_core::{
+    agent::{Front, RelayConfig},
+    resource::{Kind, Resource, ResourceId},
+    unit::{Ready, StopSignal},
+};
+use rustix::process::Signal;
+
+use super::{
+    Local,
+    files::{self, failed},
+    layout::{RELAY, port},
+    links,
+    processes::Process,
+    units::{self, At},
+    workspace::{HostKind, WorkspaceFile, check_host_name},
+};
+use crate::ProviderError;
+
+const READY_WITHIN: Duration = Duration::from_secs(10);
+
+/// Afterwards the region is there: its supervisor answers, its relay listens.
+pub(crate) async fn ensure(local: &Local, want: &Resource) -> Result<(), ProviderError> {
+    let region = want.id.region.as_str();
+    check_host_name(region)?;
+    local.record.claim()?;
+    let at = At { region, host: RELAY };
+    let address = local.record.allocate(region, RELAY, HostKind::Relay)?;
+    let folder = local.layout.region(region);
+    local.files.folder(&local.layout.regions(), 0o700)?;
+    local.files.folder(&folder.0, 0o700)?;
+    local.begin(want)?;
+    local.secrets.ensure()?;
+    local.files.folder(&folder.hosts(), 0o700)?;
+    host_folders(local, at)?;
+    let program = local.guard_program()?;
+    let supervisor = local.running(region)?;
+    if let Some(process) = supervisor.process()
+        && supervisor.program().as_ref() != Some(&program)
+    {
+        // Its units go on without it, and the new one takes them over.
+        supervisor.end(&process).await?;
+    }
+    supervisor.ensure().await?;
+    refresh_relays(local)?;
+    let process = units::Process {
+        name: RELAY,
+        program,
+        args: vec![
+            "relay".into(),
+            "--config".into(),
+            config_path(local, region).display().to_string(),
+        ],
+        env: BTreeMap::new(),
+        stop_signal: StopSignal::Term,
+        reload_signal: None,
+        stop_timeout: Duration::from_secs(3),
+        ready: Ready::Tcp(format!("{}:{}", address.front, port::RELAY_STATUS)),
+        // It watches both of its files by itself.
+        reads_at_start: Vec::new(),
+        reads_again: Vec::new(),
+        ports: Vec::new(),
+    };
+    let unit = local.put(at, address.front, &process).await?;
+    local.ready(&want.id, at, &unit, READY_WITHIN).await?;
+    local.finish(want)
+}
+
+/// Afterwards nothing of the region is left; with the last region the workspace goes, too.
+///
+/// # Errors
+/// `Refused` while other resources of the region exist: they have ends of their own to be brought to.
+pub(crate) async fn remove(local: &Local, id: &ResourceId) -> Result<(), ProviderError> {
+    let region = id.region.as_str();
+    let others = local.records_of(region)?;
+    if let Some((other, _)) = others
+        .iter()
+        .find(|(other, _)| other != id && other.kind != Kind::Network)
+    {
+        return Err(ProviderError::Refused {
+            what: format!("{id} still holds {} {}", other.kind, other.name),
+            help: "remove what is in it first; ha destroy does it in order".into(),
+        });
+    }
+    if others.iter().any(|(other, _)| other != id) {
+        // The region has another network, and with it still needs its supervisor and relay.
+        return local.forget(id);
+    }
+    let Some(file) = local.record.read()? else {
+        return Ok(());
+    };
+    if let Some(supervisor) = local.supervisor(region)? {
+        supervisor.stop().await?;
+    }
+    end_all_below(&local.layout.region(region).0).await?;
+    links::heal(local, Some(region), None)?;
+    links::heal(local, None, Some(region))?;
+    if let Some(octet) = file.region_octet(region) {
+        files::remove_all(&local.layout.runtime_region(file.octet, octet))?;
+        files::remove_all(&local.layout.supervisor_socket(file.octet, region))?;
+    }
+    let last = local.regions()?.iter().all(|other| other == region);
+    if last {
+        return remove_workspace(local, &file);
+    }
+    // In one step for whoever looks: half a region would be nobody's.
+    files::vanish(&local.layout.region(region).0, &local.layout.root)
+}
+
+fn remove_workspace(local: &Local, file: &WorkspaceFile) -> Result<(), ProviderError> {
+    files::remove_all(&local.layout.runtime(file.octet))?;
+    remove_if_empty(local.layout.runtime_root())?;
+    files::vanish(&local.layout.root, &local.layout.state_root)?;
+    local.record.release(file.octet)
+}
+
+fn remove_if_empty(folder: &std::path::Path) -> Result<(), ProviderError> {
+    use std::io::ErrorKind;
+    match fs::remove_dir(folder) {
+        Err(error) if !matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::NotFound) => {
+            Err(failed("cannot remove", folder, error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Afterwards no process works in the folder. The supervisor has stopped its units; what is left lost it.
+pub(crate) async fn end_all_below(folder: &std::path::Path) -> Result<(), ProviderError> {
+    // Whoever starts children meanwhile is caught the second time round.
+    for _ in 0..3 {
+        let left = Process::below(folder);
+        if left.is_empty() {
+            return Ok(());
+        }
+        let ends = left
+            .iter()
+            .map(|process| process.end(Signal::INT, Duration::from_secs(10)));
+        for (ended, process) in futures::future::join_all(ends).await.into_iter().zip(&left) {
+            let what = format!("cannot end pid {}, which works in {}", process.pid, folder.display());
+            ended.map_err(|source| ProviderError::Io { what, source })?;
+        }
+    }
+    Ok(())
+}
+
+/// Afterwards every relay has a front for each host of its region and knows the regions; relays that run follow by
+/// themselves, and connections that are open stay open.
+pub(crate) fn refresh_relays(local: &Local) -> Result<(), ProviderError> {
+    let Some(file) = local.record.read()? else {
+        return Ok(());
+    };
+    for region in file.addresses.keys() {
+        let path = config_path(local, region);
+        if let Some(config) = relay_config(local, &file, region)
+            && path.parent().is_some_and(|folder| folder.is_dir())
+        {
+            local.files.write_json_if_changed(&path, &config)?;
+        }
+    }
+    Ok(())
+}
+
+fn relay_config(local: &Local, file: &WorkspaceFile, region: &str) -> Option<RelayConfig> {
+    let relay = file.address(region, RELAY)?;
+    let mut fronts = Vec::new();
+    for (host, octet) in &file.addresses.get(region)?.hosts {
+        let Some(address) = file.address(region, host) else {
+            continue;
+        };
+        let ports: &[u16] = match HostKind::of(*octet) {
+            HostKind::Relay => &[],
+            HostKind::Balancer => &[port::HTTP, port::HTTPS, port::WRITE, port::READ],
+            // Whatever a server's roles are now or become: a front without a listener behind it refuses, as it should.
+            HostKind::Server => &[
+                port::APP,
+                port::GUARD,
+                port::POSTGRES,
+                port::ETCD_CLIENT,
+                port::ETCD_PEER,
+            ],
+        };
+        fronts.extend(ports.iter().map(|port| Front {
+            listen: format!("{}:{port}", address.front),
+            target: format!("{}:{port}", address.direct),
+        }));
+    }
+    fronts.sort();
+    Some(RelayConfig {
+        region: region.to_owned(),
+        status: format!("{}:{}", relay.front, port::RELAY_STATUS),
+        fronts,
+        regions: file
+            .addresses
+            .iter()
+            .map(|(name, it)| (it.octet.to_string(), name.clone()))
+            .collect(),
+        workspace_dir: local
+            .layout
+            .root
+            .canonicalize()
+            .unwrap_or_else(|_| local.layout.root.clone()),
+        links: local.layout.links(),
+    })
+}
+
+fn config_path(local: &Local, region: &str) -> PathBuf {
+    local.layout.host(region, RELAY).etc("relay.json")
+}
+
+/// Afterwards the host has its folders, and one for its sockets that is short enough.
+pub(crate) fn host_folders(local: &Local, at: At) -> Result<(), ProviderError> {
+    let host = local.layout.host(at.region, at.host);
+    local.files.folder(&host.0, 0o700)?;
+    for folder in [host.units(), host.run(), host.logs(), host.etc(""), host.data("")] {
+        local.files.folder(&folder, 0o700)?;
+    }
+    let sockets = sockets(local, at)?;
+    let octet = sockets.ancestors().nth(2);
+    for folder in octet.into_iter().chain(sockets.parent()).chain([sockets.as_path()]) {
+        if !folder.is_dir() {
+            fs::create_dir_all(local.layout.runtime_root())
+                .map_err(|source| failed("cannot make the folder", local.layout.runtime_root(), source))?;
+            local.files.folder(folder, 0o700)?;
+        }
+    }
+    Ok(())
+}
+
+/// Where the host's sockets are.
+///
+/// # Errors
+/// `Refused` when the kernel's limit for their paths would be passed.
+pub(crate) fn sockets(local: &Local, at: At) -> Result<PathBuf, ProviderError> {
+    /// `sun_path` of unix(7), less the zero at its end.
+    const LONGEST: usize = 107;
+    /// HAProxy makes a socket under a name of its own and renames it: `admin.sock.1234567.tmp`.
+    const LONGEST_NAME: usize = 26;
+    let file = local.record.read()?;
+    let octets = file.and_then(|file| Some((file.octet, file.region_octet(at.region)?)));
+    let (octet, region) = octets.ok_or_else(|| ProviderError::Other {
+        what: format!("region {} has no addresses yet", at.region),
+    })?;
+    let folder = local.layout.runtime_host(octet, region, at.host);
+    if folder.as_os_str().len() + LONGEST_NAME > LONGEST {
+        return Err(ProviderError::Refused {
+            what: format!(
+                "the folder for sockets is too long for the kernel: {}",
+                folder.display()
+            ),
+            help: "set HA_RUNTIME_DIR to a shorter folder, /tmp/ha for example".into(),
+        });
+    }
+    Ok(folder)
+}

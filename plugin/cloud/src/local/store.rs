@@ -1,0 +1,394 @@
+//! One member of the agreement store. There is one cluster per workspace: the first member founds it, the others are
+//! added to it, and nothing ever founds a second one beside it.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use ha_core::{
+    resource::{Kind, Resource, ResourceId},
+    unit::{Ready, StopSignal},
+};
+use ha_store::{Etcd, Member, Options, StoreError};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{
+    Local, database,
+    files::{self, PLAIN, read_json},
+    http,
+    layout::{Host, port},
+    programs, record,
+    secrets::random_text,
+    server,
+    units::{At, Process},
+    workspace::{Addresses, HostKind},
+};
+use crate::ProviderError;
+
+const UNIT: &str = "etcd";
+const READY_WITHIN: Duration = Duration::from_secs(40);
+/// A cluster that just took a member in refuses the next one until that has caught up.
+const JOINS_WITHIN: Duration = Duration::from_secs(20);
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// Keys of the protocol are few and small; a store that grows beyond this is being misused.
+const QUOTA_BYTES: u64 = 256 << 20;
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct StoreSpec {
+    pub(crate) server: String,
+    heartbeat_ms: u64,
+    election_ms: u64,
+}
+
+/// How the member begins, decided once, before its data exists; kept beside it for a start that is cut short.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Birth {
+    /// `new` or `existing`
+    state: String,
+    /// `name=url,name=url`
+    cluster: String,
+    token: String,
+}
+
+/// A member as its resource file and addresses describe it.
+#[derive(Clone, Debug)]
+struct Site {
+    id: ResourceId,
+    server: String,
+    address: Addresses,
+}
+
+impl Site {
+    fn client_url(&self, from: &str) -> String {
+        let address = self.address.seen_from(from, self.id.region.as_str());
+        format!("https://{address}:{}", port::ETCD_CLIENT)
+    }
+
+    /// The same one for every member: from addresses of their own they would count as different clusters.
+    fn peer_url(&self) -> String {
+        format!("https://{}:{}", self.address.front, port::ETCD_PEER)
+    }
+
+    fn member_name(&self) -> String {
+        format!("{}.{}", self.id.region, self.id.name)
+    }
+}
+
+/// Afterwards the member runs and its cluster answers.
+///
+/// # Errors
+/// `Refused` when other members exist and none answers, or they have no majority: what they know would be lost
+/// if this one began anew.
+pub(crate) async fn ensure(local: &Local, want: &Resource) -> Result<(), ProviderError> {
+    let spec: StoreSpec = record::fields(&want.id, &want.spec)?;
+    let at = At {
+        region: want.id.region.as_str(),
+        host: &spec.server,
+    };
+    local.needs_all(want)?;
+    local.needs(
+        &want.id,
+        &ResourceId::new(&want.id.region, Kind::Server, spec.server.clone()),
+    )?;
+    let program = programs::etcd(&local.options.path)?;
+    let address = local.record.allocate(at.region, at.host, HostKind::Server)?;
+    let host = local.layout.host(at.region, at.host);
+    local.begin(want)?;
+    server::certificate(local, at, address)?;
+    let site = Site {
+        id: want.id.clone(),
+        server: spec.server.clone(),
+        address,
+    };
+    // One at a time in the workspace: two that join at once would each be told of a cluster without the other.
+    let joining = local.joining.lock().await;
+    let birth = birth(local, &site, &host).await?;
+    let config = config(&site, &spec, &host, &birth);
+    let text = serde_json::to_string_pretty(&config).map_err(|error| ProviderError::Other {
+        what: error.to_string(),
+    })?;
+    let path = host.etc("etcd.json");
+    local.files.write_if_changed(&path, text.as_bytes(), PLAIN)?;
+    let process = Process {
+        name: UNIT,
+        program,
+        args: vec!["--config-file".into(), path.display().to_string()],
+        env: BTreeMap::new(),
+        stop_signal: StopSignal::Term,
+        reload_signal: None,
+        stop_timeout: Duration::from_secs(10),
+        ready: Ready::Tcp(format!("{}:{}", address.direct, port::ETCD_CLIENT)),
+        reads_at_start: vec![text],
+        reads_again: Vec::new(),
+        ports: vec![port::ETCD_CLIENT, port::ETCD_PEER, port::ETCD_METRICS],
+    };
+    let unit = local.put(at, address.direct, &process).await?;
+    if !local.is_off(at) {
+        local.ready(&want.id, at, &unit, READY_WITHIN).await?;
+        healthy(&want.id, address).await?;
+    }
+    drop(joining);
+    local.finish(want)?;
+    database::refresh_store_endpoints(local)
+}
+
+/// Afterwards the cluster no longer counts on the member, and nothing of it is left.
+pub(crate) async fn remove(local: &Local, id: &ResourceId) -> Result<(), ProviderError> {
+    let Some(record) = local.record(id) else { return Ok(()) };
+    let Some(spec) = record.ok().and_then(|record| record.spec::<StoreSpec>(id).ok()) else {
+        // Nothing says where it was; its server's folder is removed with the server.
+        return local.forget(id);
+    };
+    let at = At {
+        region: id.region.as_str(),
+        host: &spec.server,
+    };
+    let host = local.layout.host(at.region, at.host);
+    let joining = local.joining.lock().await;
+    let (here, others) = sites(local, id)?;
+    if let Some(site) = here
+        && !others.is_empty()
+        && let Some(store) = client(local, &site, &others, &host).await?
+        && let Err(error) = leave(&store, &site).await
+    {
+        // It is going either way: a member that stays listed costs the others a vote, which whoever removes
+        // them, too, does not mind; whoever does mind is told.
+        tracing::warn!(%id, %error, "the store still lists the member that was removed");
+    }
+    local.take(at, UNIT).await?;
+    for path in [
+        host.data(UNIT),
+        host.etc("etcd.json"),
+        host.etc("etcd-birth.json"),
+        host.log(UNIT),
+    ] {
+        files::remove_all(&path)?;
+    }
+    local.forget(id)?;
+    drop(joining);
+    database::refresh_store_endpoints(local)
+}
+
+/// Afterwards `etcd-birth.json` says how the member began or is to begin.
+async fn birth(local: &Local, site: &Site, host: &Host) -> Result<Birth, ProviderError> {
+    let path = host.etc("etcd-birth.json");
+    let known: Option<Birth> = read_json(&path).unwrap_or_default();
+    let has_data = host.data(UNIT).join("member").is_dir();
+    let (_, others) = sites(local, &site.id)?;
+    let born = |birth: &Birth| has_data || (birth.state == "new" && others.is_empty());
+    if let Some(birth) = known.filter(born) {
+        return Ok(birth);
+    }
+    let birth = if others.is_empty() {
+        // Only its data says that it was founded before; without any it is founded now.
+        Birth {
+            state: "new".into(),
+            cluster: format!("{}={}", site.member_name(), site.peer_url()),
+            token: random_text()?,
+        }
+    } else {
+        join(local, site, &others, host, has_data).await?
+    };
+    local.files.write_json(&path, &birth)?;
+    Ok(birth)
+}
+
+/// Afterwards the cluster counts on a member at this site that has not started yet, or on the data that is there.
+async fn join(
+    local: &Local,
+    site: &Site,
+    others: &[Site],
+    host: &Host,
+    has_data: bool,
+) -> Result<Birth, ProviderError> {
+    let no_quorum = |why: String| ProviderError::Refused {
+        what: format!("{} cannot join: the store has no quorum ({why})", site.id),
+        help: format!(
+            "bring back its other members first ({}): ha provision --region <region>, ha power on <server>; \
+             a second store is never founded beside the first",
+            others
+                .iter()
+                .map(|other| other.id.to_string())
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
+    };
+    let deadline = Instant::now() + JOINS_WITHIN;
+    let store = client(local, site, others, host).await?;
+    let store = store.ok_or_else(|| no_quorum("no member can be asked".into()))?;
+    loop {
+        match enter(&store, site, has_data).await {
+            Ok(members) => {
+                let cluster = members.iter().map(|member| {
+                    let name = if member.name.is_empty() {
+                        site.member_name()
+                    } else {
+                        member.name.clone()
+                    };
+                    member
+                        .peer_urls
+                        .iter()
+                        .map(move |url| format!("{name}={url}"))
+                        .collect::<Vec<_>>()
+                        .join(",")
+                });
+                return Ok(Birth {
+                    state: "existing".into(),
+                    cluster: cluster.collect::<Vec<_>>().join(","),
+                    // Only a founder's matters.
+                    token: local.options.workspace.as_str().to_owned(),
+                });
+            }
+            Err(error) if Instant::now() >= deadline => return Err(no_quorum(error.to_string())),
+            Err(_) => tokio::time::sleep(ASK_AGAIN).await,
+        }
+    }
+}
+
+/// Afterwards the cluster lists the site once: as a member that has yet to start, unless its data is there.
+async fn enter(store: &Etcd, site: &Site, has_data: bool) -> Result<Vec<Member>, StoreError> {
+    let url = site.peer_url();
+    let members = store.members().await?;
+    let known = members.into_iter().find(|member| member.peer_urls.contains(&url));
+    if let Some(member) = known
+        && !has_data
+        && !member.name.is_empty()
+    {
+        // Its data is gone, and with it its vote: under the old number it could vote twice.
+        store.member_remove(member.id).await?;
+    }
+    store.member_add(&url).await?;
+    store.members().await
+}
+
+async fn leave(store: &Etcd, site: &Site) -> Result<(), StoreError> {
+    let url = site.peer_url();
+    let members = store.members().await?;
+    match members.into_iter().find(|member| member.peer_urls.contains(&url)) {
+        Some(member) => store.member_remove(member.id).await,
+        None => Ok(()),
+    }
+}
+
+/// A client of the other members; none when there are none.
+async fn client(local: &Local, site: &Site, others: &[Site], host: &Host) -> Result<Option<Etcd>, ProviderError> {
+    if others.is_empty() {
+        return Ok(None);
+    }
+    let at = At {
+        region: site.id.region.as_str(),
+        host: &site.server,
+    };
+    // A server that lost its folder still has to be able to speak.
+    server::certificate(local, at, site.address)?;
+    // We are the operator, and reach every member directly.
+    let endpoints = others
+        .iter()
+        .map(|other| other.client_url(other.id.region.as_str()))
+        .collect();
+    let options = Options::new(endpoints, host.tls("ca.pem"), host.tls("cert.pem"), host.tls("key.pem"));
+    Etcd::new(&options)
+        .await
+        .map(Some)
+        .map_err(|error| ProviderError::Other {
+            what: error.to_string(),
+        })
+}
+
+/// This member's site and those of all others, damaged files left out.
+fn sites(local: &Local, of: &ResourceId) -> Result<(Option<Site>, Vec<Site>), ProviderError> {
+    let Some(file) = local.record.read()? else {
+        return Ok((None, Vec::new()));
+    };
+    let mut all = Vec::new();
+    for (id, record) in local.records()? {
+        if id.kind == Kind::Store
+            && let Ok(record) = record
+            && let Ok(StoreSpec { server, .. }) = record.spec(&id)
+            && let Some(address) = file.address(id.region.as_str(), &server)
+        {
+            // One whose creation died before it had data never was a member that could answer.
+            let host = local.layout.host(id.region.as_str(), &server);
+            if id == *of || record.complete || host.data(UNIT).join("member").is_dir() {
+                all.push(Site { id, server, address });
+            }
+        }
+    }
+    let here = all.iter().position(|site| site.id == *of).map(|at| all.remove(at));
+    Ok((here, all))
+}
+
+/// `https://…:2379` of every member as region `from` reaches them, its own first.
+pub(crate) fn endpoints(local: &Local, from: &str) -> Result<Vec<String>, ProviderError> {
+    let Some(file) = local.record.read()? else {
+        return Ok(Vec::new());
+    };
+    let mut found = Vec::new();
+    for (id, record) in local.records()? {
+        if id.kind == Kind::Store
+            && let Ok(StoreSpec { server, .. }) = record
+                .as_ref()
+                .map_err(|_| ())
+                .and_then(|it| it.spec(&id).map_err(|_| ()))
+            && let Some(address) = file.address(id.region.as_str(), &server)
+        {
+            let own = id.region == *from;
+            found.push((!own, Site { id, server, address }.client_url(from)));
+        }
+    }
+    found.sort();
+    Ok(found.into_iter().map(|(_, url)| url).collect())
+}
+
+/// # Errors
+/// `NotReady` when the member does not see a majority in time.
+async fn healthy(id: &ResourceId, address: Addresses) -> Result<(), ProviderError> {
+    let deadline = Instant::now() + READY_WITHIN;
+    let url = health_url(address);
+    while !http::is_fine(&url).await {
+        if Instant::now() >= deadline {
+            let detail = format!("{url} says that the member sees no majority of the store");
+            return Err(ProviderError::NotReady { id: id.clone(), detail });
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+    Ok(())
+}
+
+pub(crate) fn health_url(address: Addresses) -> String {
+    format!("http://{}:{}/health", address.direct, port::ETCD_METRICS)
+}
+
+/// JSON is YAML, which is what etcd reads.
+fn config(site: &Site, spec: &StoreSpec, host: &Host, birth: &Birth) -> serde_json::Value {
+    let (direct, front) = (site.address.direct, site.address.front);
+    let path = |path: PathBuf| path.display().to_string();
+    let tls = json!({
+        "cert-file": path(host.tls("cert.pem")),
+        "key-file": path(host.tls("key.pem")),
+        "trusted-ca-file": path(host.tls("ca.pem")),
+        "client-cert-auth": true,
+    });
+    json!({
+        "name": site.member_name(),
+        "data-dir": path(host.data(UNIT)),
+        "listen-client-urls": format!("https://{direct}:{}", port::ETCD_CLIENT),
+        "advertise-client-urls": format!("https://{front}:{}", port::ETCD_CLIENT),
+        "listen-peer-urls": format!("https://{direct}:{}", port::ETCD_PEER),
+        "initial-advertise-peer-urls": site.peer_url(),
+        "listen-metrics-urls": format!("http://{direct}:{}", port::ETCD_METRICS),
+        "initial-cluster": birth.cluster,
+        "initial-cluster-state": birth.state,
+        "initial-cluster-token": birth.token,
+        "heartbeat-interval": spec.heartbeat_ms,
+        "election-timeout": spec.election_ms,
+        "quota-backend-bytes": QUOTA_BYTES,
+        "auto-compaction-mode": "periodic",
+        "auto-compaction-retention": "1h",
+        "strict-reconfig-check": true,
+        "client-transport-security": tls,
+        "peer-transport-security": tls,
+        "logger": "zap",
+        "log-outputs": ["stderr"],
+    })
+}
