@@ -26,7 +26,19 @@ def main [
     } catch {|err| { error: $err.raw } }
     rm --recursive --force $folder
     if $rows.error? != null { return $rows.error }
-    $rows.rows | each {|row| $row | insert ratio (if $row.budget == null { null } else { $row.measured / $row.budget | math round --precision 2 }) }
+    $rows.rows | each {|row|
+        let ratio = if $row.budget == null { null } else { $row.measured / $row.budget | math round --precision 2 }
+        $row | update measured { readable } | insert ratio $ratio
+    }
+}
+
+# Nanoseconds say nothing here.
+def readable []: any -> any {
+    let measured = $in
+    match ($measured | describe) {
+        duration => (if $measured < 1sec { $measured // 10us * 10us } else { $measured // 10ms * 10ms })
+        _ => $measured
+    }
 }
 
 # What a person waits for at the prompt.

@@ -18,7 +18,7 @@ def main [
 
     # Two at a time: most of a test is the start of a shell and of the plugin.
     let rows = $tests | par-each --threads 2 --keep-order {|test| $test | outcome }
-    print ($rows | select file test status took)
+    for row in $rows { print $"($row.status | fill --width 7)($row.took | into string | fill --alignment right --width 10)  ($row.file): ($row.test)" }
     let failed = $rows | where status == failed
     for row in $failed {
         print $"\n== ($row.file): ($row.test)\n($row.output)"
@@ -46,7 +46,7 @@ def outcome []: record<file: string, test: string> -> record {
         file: ($test.file | path basename)
         test: $test.test
         status: (if $answer.exit_code == 0 { "ok" } else { "failed" })
-        took: ((date now) - $started)
+        took: (((date now) - $started) // 1ms * 1ms)
         output: ($answer.stdout + $answer.stderr)
     }
 }
