@@ -44,10 +44,9 @@ pub fn target_group<'a>(region: &'a Region, balancer: &LoadBalancer) -> Option<&
     }
 }
 
-/// The name of the replicated database that a node belongs to: its field `cluster`, else its engine.
+/// The name of the replicated database that a node belongs to: a workspace runs one per engine.
 pub fn cluster(database: &Database) -> &str {
-    let named = database.declared.fields.get("cluster").and_then(Value::as_str);
-    named.unwrap_or(&database.engine)
+    &database.engine
 }
 
 fn is_run_on(region: &Region, group: &str) -> bool {

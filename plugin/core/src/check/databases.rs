@@ -120,10 +120,7 @@ pub(super) fn clusters_are_alike(workspace: &Workspace, _: &Config) -> Vec<Findi
         let finding = Finding::error(codes::ENGINE, message)
             .at(format!("{}.version", database.declared.path))
             .label(&model.declared.path, "differs from this one")
-            .help(format!(
-                "set version = \"{}\", or give it a cluster of its own: cluster = \"…\"",
-                model.version
-            ));
+            .help(format!("set version = \"{}\"", model.version));
         out.push(finding);
     }
     out

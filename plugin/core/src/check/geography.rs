@@ -48,9 +48,11 @@ fn foreign_location(provider: ProviderName, declared: &Declared, slug: &str) -> 
         // Providers open locations faster than tables are kept: this one may exist.
         let message = format!("{provider} has no location \"{slug}\" that is known here");
         let help = match names::nearest(slug, geo::locations(provider).map(|it| it.slug)) {
-            Some(near) => format!("did you mean \"{near}\"? If it is new, declare coordinates and country"),
+            Some(near) => {
+                format!("did you mean \"{near}\"? If it is new, declare location with latitude, longitude and country")
+            }
             None => format!(
-                "known are {}; if it is new, declare coordinates and country",
+                "known are {}; if it is new, declare location with latitude, longitude and country",
                 slugs(provider)
             ),
         };
@@ -104,7 +106,7 @@ pub(super) fn coordinates_are_known(workspace: &Workspace, _: &Config) -> Vec<Fi
             );
             Finding::warning(codes::COORDINATES, message)
                 .at(place_of(region))
-                .help("add coordinates = { latitude = 40.7, longitude = -74.0 } to the region")
+                .help("add location = { latitude = 40.7, longitude = -74.0, country = \"US\" } to the region")
         })
         .collect()
 }
@@ -197,7 +199,7 @@ fn residency(workspace: &Workspace, region: &Region) -> Vec<Finding> {
             out.push(
                 Finding::warning(codes::RESIDENCY, message)
                     .at(&path)
-                    .help("add country = \"DE\" to the region"),
+                    .help("add location = { …, country = \"DE\" } to the region"),
             );
         }
         Some(country) if !geo::allows(&region.residency, country) => {
@@ -239,7 +241,7 @@ fn residency(workspace: &Workspace, region: &Region) -> Vec<Finding> {
             list(&words)
         );
         let mut finding = Finding::warning(codes::RESIDENCY, message).at(&path).help(
-            "every copy holds all rows: keep such data in a cluster of its own (cluster = \"…\") with copies only where it may lie",
+            "every copy holds all rows: keep such data in a workspace of its own, with regions only where it may lie",
         );
         for other in outside {
             finding = finding.label(place_of(other), "a copy, and a place it may fail over to");
