@@ -12,16 +12,13 @@ use ha_core::{
     resource::{Kind, Live, Status},
 };
 use ha_data::postgres::{ConnectOptions, Host, connect};
-use ha_edge::probe::{Expect, HttpProber, Probe, ProbeFailure, ProbeStatus, probe_all};
+use ha_edge::{
+    haproxy::{APP, Admin},
+    probe::{Expect, HttpProber, Probe, ProbeFailure, ProbeStatus, probe_all},
+};
 use jiff::Timestamp;
 
 use crate::{context::Thing, error::Failed};
-
-const APP_PORT: u16 = 8080;
-const POSTGRES_PORT: u16 = 5432;
-const GUARD_PORT: u16 = 8008;
-/// Plain HTTP, as opposed to the port of its clients.
-const ETCD_METRICS_PORT: u16 = 2381;
 
 /// What every question needs.
 pub(crate) struct Asker<'a> {
@@ -109,47 +106,45 @@ impl Asker<'_> {
         Ok(rows)
     }
 
-    /// What is asked of one thing; no question where nothing is known to ask.
+    /// What is asked of one thing; the provider says where. No question where there is nothing to ask.
     fn questions(&self, http: &HttpProber, thing: &Thing<'_>) -> Vec<(Check, String, Option<Probe>)> {
         let name = thing.name();
-        let live = thing.live;
-        let get = |url: Option<String>| {
-            let url = url?;
-            Some(http.get("", "", "", url, Expect::SUCCESS))
-        };
+        let at = |endpoint| thing.live.and_then(|live| live.endpoints.get(endpoint)).cloned();
+        let get = |url: Option<String>, expect| url.map(|url| http.get("", "", "", url, expect));
         match thing.kind() {
             Some(Kind::LoadBalancer) => {
-                let base = live.and_then(|it| url(it, "http", APP_PORT));
-                let target = base.clone().unwrap_or_else(|| name.clone());
-                let listener = live.and_then(|it| authority(it, "write", POSTGRES_PORT));
+                let (target, probe) = match (at("http"), at("https")) {
+                    (Some(base), _) => {
+                        let url = format!("{base}/health");
+                        (base, get(Some(url), Expect::SUCCESS))
+                    }
+                    // Its certificate is the workspace's own; that something listens has to do.
+                    (None, Some(base)) => {
+                        let listener = base.trim_start_matches("https://").to_owned();
+                        (base, Some(Probe::tcp("", "", "", listener, None)))
+                    }
+                    (None, None) => (name.clone(), None),
+                };
                 vec![
-                    (Check::Endpoint, target, get(base.map(|base| format!("{base}/health")))),
-                    (
-                        Check::LoadBalancer,
-                        name,
-                        listener.map(|at| Probe::tcp("", "", "", at, None)),
-                    ),
+                    (Check::Endpoint, target, probe),
+                    (Check::LoadBalancer, name, at("admin").map(balancer)),
                 ]
             }
             Some(Kind::Server) if plays(thing, "app") => {
-                let base = live.and_then(|it| url(it, "app", APP_PORT));
-                vec![(Check::Server, name, get(base.map(|base| format!("{base}/health"))))]
+                vec![(Check::Server, name, get(at("health"), Expect::SUCCESS))]
             }
-            Some(Kind::Database) => vec![(Check::Database, name, live.and_then(|it| self.database(it)))],
+            Some(Kind::Database) => vec![(Check::Database, name, at("postgres").and_then(|at| self.database(&at)))],
+            // A member says true only while it sees a majority of the others.
             Some(Kind::Store) => {
-                // A member says true only while it sees a majority of the others.
-                let member = live.and_then(|it| url(it, "metrics", ETCD_METRICS_PORT));
                 let healthy = Expect::containing(r#""health":"true""#);
-                let probe = member.map(|base| http.get("", "", "", format!("{base}/health"), healthy));
-                vec![(Check::Store, name, probe)]
+                vec![(Check::Store, name, get(at("health"), healthy))]
             }
             _ => Vec::new(),
         }
     }
 
     /// A session as the application has one, and its answer to a statement.
-    fn database(&self, live: &Live) -> Option<Probe> {
-        let at = authority(live, "postgres", POSTGRES_PORT)?;
+    fn database(&self, at: &str) -> Option<Probe> {
         let (host, port) = at.rsplit_once(':')?;
         let host = Host::tcp(host, port.parse().ok()?);
         let password = self.provider.folder().join("secrets/app");
@@ -201,7 +196,7 @@ impl Nodes<'_> {
 }
 
 async fn report(client: &reqwest::Client, live: &Live) -> Result<NodeReport, String> {
-    let guard = url(live, "guard", GUARD_PORT).ok_or("its guard has no address")?;
+    let guard = live.endpoints.get("guard").ok_or("its guard has no address")?;
     let ask = async {
         let answer = client.get(format!("{guard}/report")).send().await?.error_for_status()?;
         answer.bytes().await
@@ -213,30 +208,17 @@ async fn report(client: &reqwest::Client, live: &Live) -> Result<NodeReport, Str
     serde_json::from_slice(&bytes).map_err(|error| format!("its guard at {guard} answered something else: {error}"))
 }
 
-/// `http://address:port` of a named endpoint, or of the port that the local target gives it.
-fn url(live: &Live, name: &str, port: u16) -> Option<String> {
-    match live.endpoints.get(name) {
-        Some(url) => Some(url.trim_end_matches('/').to_owned()),
-        None => address(live).map(|address| format!("http://{address}:{port}")),
-    }
-}
-
-/// `address:port` of a named endpoint, or of the port that the local target gives it.
-fn authority(live: &Live, name: &str, port: u16) -> Option<String> {
-    match live.endpoints.get(name) {
-        Some(url) => Some(
-            url.split_once("://")
-                .map_or(url.as_str(), |(_, rest)| rest)
-                .trim_end_matches('/')
-                .to_owned(),
-        ),
-        None => address(live).map(|address| format!("{address}:{port}")),
-    }
-}
-
-/// The operator goes the direct way, not through the relays between regions.
-fn address(live: &Live) -> Option<&str> {
-    live.private_address.as_deref().or(live.address.as_deref())
+/// Whether it runs, and has anywhere to send users to.
+fn balancer(socket: String) -> Probe {
+    Probe::new("", "", "", async move {
+        let servers = Admin::new(socket).servers().await;
+        let servers = servers.map_err(|error| ProbeFailure::failed(error.to_string()))?;
+        let mut behind = servers.iter().filter(|it| it.backend == APP).peekable();
+        if behind.peek().is_some() && behind.all(|it| !it.up) {
+            return Err(ProbeFailure::failed("every server behind it is down"));
+        }
+        Ok(None)
+    })
 }
 
 fn plays(thing: &Thing<'_>, role: &str) -> bool {

@@ -107,7 +107,9 @@ fn text(row: &Value, column: &str) -> String {
 fn examples_with_a_result_give_that_result() {
     let mut shell = Shell::example();
     for command in HaPlugin::default().commands() {
-        shell.test.test_examples(&command.examples()).expect(command.name());
+        if let Err(error) = shell.test.test_examples(&command.examples()) {
+            panic!("{}: {error}", command.name());
+        }
     }
 }
 

@@ -4,7 +4,6 @@ use ha_cloud::local::LocalProvider;
 use ha_core::{
     agent::GuardConfig,
     resource::{Kind, Live},
-    unit::Unit,
 };
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
@@ -66,8 +65,8 @@ impl PluginCommand for Render {
     }
 
     fn extra_description(&self) -> &str {
-        "haproxy: haproxy.cfg of each balancer. postgres and hba: postgresql.conf and pg_hba.conf of each database. etcd: how
-each member of the store is started. guard: what each guard is told. Passwords are in files of their own and not shown."
+        "haproxy: haproxy.cfg of each balancer. postgres and hba: postgresql.conf and pg_hba.conf of each database. etcd: of each
+member of the store. guard: what each guard is told. Passwords are in files of their own and not shown."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -176,14 +175,7 @@ fn render(what: &str, provider: &LocalProvider, live: &Live) -> Result<Rendered,
                 text: text.map_err(bad(&guard))?,
             })
         }
-        // etcd reads no file: its unit is its configuration.
-        _ => {
-            let path = host.join("units/etcd.json");
-            let unit = parsed::<Unit>(&path)?;
-            let words = std::iter::once(unit.program.display().to_string()).chain(unit.args);
-            let text = words.collect::<Vec<_>>().join(" \\\n    ") + "\n";
-            Ok(Rendered { path, text })
-        }
+        _ => read(host.join("etc/etcd.json")),
     }
 }
 
