@@ -15,11 +15,14 @@ use ha_data::{
     postgres::{ConnectOptions, Host, Session, connect},
 };
 use jiff::Timestamp;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Sessions of this application at once, those included that still wait for a commit nobody asks about any more.
-const SESSIONS: usize = 12;
+/// Sessions of one kind at once; for writes those included that still wait for a commit nobody asks about any more.
+const SESSIONS: usize = 8;
 /// How long a request waits for one of them.
 const TURN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -53,7 +56,9 @@ pub(super) struct Database {
     config: AppConfig,
     write: ConnectOptions,
     read: ConnectOptions,
-    sessions: Arc<Semaphore>,
+    /// Apart from each other: a primary that holds back its commits must not keep anyone from reading.
+    writers: Arc<Semaphore>,
+    readers: Arc<Semaphore>,
     /// Makes ids of this process different from each other and from those of an earlier one.
     began: i128,
     next: AtomicU64,
@@ -79,7 +84,8 @@ impl Database {
             write: options(&config.write)?,
             read: options(&config.read)?,
             config,
-            sessions: Arc::new(Semaphore::new(SESSIONS)),
+            writers: Arc::new(Semaphore::new(SESSIONS)),
+            readers: Arc::new(Semaphore::new(SESSIONS)),
             began: Timestamp::now().as_nanosecond(),
             next: AtomicU64::new(1),
         })
@@ -96,7 +102,7 @@ impl Database {
 
     /// The node behind the write listener.
     pub(super) async fn primary(&self) -> anyhow::Result<String> {
-        let _turn = self.turn().await?;
+        let _turn = turn(&self.readers).await?;
         let row = within(async {
             let session = connect(&self.write).await?;
             session
@@ -121,7 +127,7 @@ impl Database {
 
     /// Where and when the row was written.
     pub(super) async fn read(&self, id: &str) -> anyhow::Result<Option<(String, String)>> {
-        let _turn = self.turn().await?;
+        let _turn = turn(&self.readers).await?;
         let row = within(async {
             let session = connect(&self.read).await?;
             match session
@@ -139,7 +145,7 @@ impl Database {
 
     /// Writes one row and says what is known about it within the time limits.
     pub(super) async fn write(&self, id: &str) -> Outcome {
-        let turn = match self.turn().await {
+        let turn = match turn(&self.writers).await {
             Ok(turn) => turn,
             Err(error) => return Outcome::Refused(error.to_string()),
         };
@@ -158,13 +164,13 @@ impl Database {
             Err(_) => Outcome::Unknown(format!("no answer to the commit within {} s", limit.as_secs())),
         }
     }
+}
 
-    async fn turn(&self) -> anyhow::Result<tokio::sync::OwnedSemaphorePermit> {
-        timeout(TURN_TIMEOUT, self.sessions.clone().acquire_owned())
-            .await
-            .with_context(|| format!("all {SESSIONS} sessions wait for the database; nothing was sent"))?
-            .context("the application is ending")
-    }
+async fn turn(sessions: &Arc<Semaphore>) -> anyhow::Result<OwnedSemaphorePermit> {
+    timeout(TURN_TIMEOUT, sessions.clone().acquire_owned())
+        .await
+        .with_context(|| format!("all {SESSIONS} sessions wait for the database; nothing was sent"))?
+        .context("the application is ending")
 }
 
 async fn insert(options: &ConnectOptions, id: &str, region: &str) -> Outcome {

@@ -11,7 +11,7 @@ use anyhow::Context;
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{Query, State},
+    extract::{Query, State, rejection::QueryRejection},
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -122,7 +122,11 @@ struct Read {
 }
 
 /// 200 with the row, 404 when the database asked has no such row (yet), 503 when none answers.
-async fn read(State(database): State<Arc<Database>>, Query(Read { id }): Query<Read>) -> Response {
+async fn read(State(database): State<Arc<Database>>, query: Result<Query<Read>, QueryRejection>) -> Response {
+    let Ok(Query(Read { id })) = query else {
+        let error = "which row? Ask for /read?id=<what /write answered>";
+        return (StatusCode::BAD_REQUEST, Json(json!({ "error": error }))).into_response();
+    };
     match database.read(&id).await {
         Ok(Some((region, at))) => Json(json!({ "id": id, "region": region, "at": at })).into_response(),
         Ok(None) => {
