@@ -346,3 +346,6 @@ fn resource(region: &Region, kind: Kind, declared: &Declared, spec: Value, depen
         path: declared.path.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,3 +44,23 @@ pub fn table(workspace: &Workspace) -> Vec<RegionRow> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::workspace;
+
+    #[test]
+    fn a_row_says_what_was_declared() {
+        let rows = table(&workspace());
+        let names: Vec<&str> = rows.iter().map(|row| row.region.as_str()).collect();
+        assert_eq!(names, ["us-east", "eu-central", "asia-southeast"]);
+        let row = &rows[0];
+        assert_eq!((row.servers, row.network.as_deref()), (4, Some("10.0.0.0/16")));
+        assert_eq!(
+            (row.database.as_deref(), row.load_balancer.as_deref()),
+            (Some("us-pg"), Some("us-lb"))
+        );
+        assert_eq!(row.latitude.map(f64::trunc), Some(40.0));
+    }
+}

@@ -185,8 +185,8 @@ pub(super) fn hold_what_is_needed(drafts: &mut [Draft], index: &Index) {
         let stays = !matches!(drafts[at].action, Action::Delete);
         for id in &live.depends_on {
             let Some(below) = index.get(id).copied() else { continue };
-            let inside = rules::contains(id.kind, drafts[at].id.kind) && drafts[at].wants(drafts, below);
-            if drafts[below].action == Action::Replace && stays && inside {
+            let taken = drafts[below].action == Action::Replace && rules::contains(id.kind, drafts[at].id.kind);
+            if taken && stays && drafts[at].wants(drafts, below) {
                 let (kind, name) = (drafts[at].id.kind, &drafts[at].id.name);
                 let why = format!("{}: {kind} {name} lives in it and would be lost", drafts[below].reason);
                 drafts[below].action = Action::Conflict;

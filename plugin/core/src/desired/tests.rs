@@ -1,0 +1,161 @@
+use serde_json::json;
+
+use super::*;
+use crate::{fixture::workspace, model::Role};
+
+fn local(workspace: &Workspace) -> Vec<Resource> {
+    resources(workspace, &Config::default())
+}
+
+fn find<'a>(all: &'a [Resource], name: &str) -> &'a Resource {
+    all.iter()
+        .find(|it| it.id.name == name)
+        .expect("a resource of that name")
+}
+
+fn needs(resource: &Resource) -> Vec<&str> {
+    resource.depends_on.iter().map(|id| id.name.as_str()).collect()
+}
+
+#[test]
+fn every_field_that_a_provider_reads_is_there() {
+    let all = local(&workspace());
+    assert_eq!(all.len(), 3 * 8);
+    assert_eq!(
+        find(&all, "us-net").spec,
+        json!({ "ip_range": "10.0.0.0/16", "location": "nyc3" })
+    );
+    let server = json!({
+        "group": "us-app", "index": 2, "image": "debian-12", "size": "small", "location": "nyc3",
+        "roles": ["app"], "command": null,
+    });
+    assert_eq!(find(&all, "us-app-2").spec, server);
+    assert_eq!(find(&all, "us-db-1").spec["roles"], json!(["database", "store"]));
+    let store = json!({ "server": "eu-db-1", "heartbeat_ms": 200, "election_ms": 2000 });
+    assert_eq!(find(&all, "eu-store").spec, store);
+    let database = json!({
+        "server": "eu-db-1", "cluster": "postgres", "engine": "postgres", "version": "15", "founder": false,
+        "settings": { "max_connections": "100" }, "peers": ["asia-southeast/asia-db-1", "us-east/us-db-1"],
+        "sync_mode": "strict", "timing": "default",
+    });
+    assert_eq!(find(&all, "eu-pg-1").spec, database);
+    let balancer = &find(&all, "us-lb").spec;
+    assert_eq!(balancer["targets"], json!(["us-app-1", "us-app-2", "us-app-3"]));
+    assert_eq!(
+        balancer["databases"],
+        json!(["asia-southeast/asia-db-1", "eu-central/eu-db-1", "us-east/us-db-1"])
+    );
+    assert_eq!(balancer["rules"][0]["entry_port"], 80);
+    assert_eq!(balancer["health_check"]["path"], "/health");
+}
+
+#[test]
+fn what_is_needed_comes_first() {
+    let all = local(&workspace());
+    for (at, resource) in all.iter().enumerate() {
+        for id in &resource.depends_on {
+            assert!(all[..at].iter().any(|it| it.id == *id), "{} before {id}", resource.id);
+        }
+    }
+    assert_eq!(needs(find(&all, "asia-store")), ["asia-db-1", "eu-store"]);
+    assert_eq!(needs(find(&all, "us-store")), ["us-db-1"]);
+    assert_eq!(needs(find(&all, "eu-pg-1")), ["eu-db-1", "eu-store", "us-pg-1"]);
+    assert_eq!(needs(find(&all, "us-pg-1")), ["us-db-1", "us-store"]);
+    assert_eq!(find(&all, "us-app-1").path, "region_us_east.app_servers");
+}
+
+#[test]
+fn another_declared_primary_changes_no_hash() {
+    let before = local(&workspace());
+    let mut workspace = workspace();
+    workspace.regions[0].role = Role::Tertiary;
+    workspace.regions[2].role = Role::Primary;
+    let after = local(&workspace);
+    assert_eq!(find(&after, "asia-pg-1").spec["founder"], true);
+    for resource in &before {
+        assert_eq!(
+            find(&after, &resource.id.name).spec_hash(),
+            resource.spec_hash(),
+            "{}",
+            resource.id
+        );
+    }
+}
+
+#[test]
+fn several_servers_hold_several_nodes_and_one_store_member() {
+    let mut workspace = workspace();
+    workspace.regions[0].servers[1].count = 3;
+    let all = local(&workspace);
+    let founders = all
+        .iter()
+        .filter(|it| it.spec["founder"] == true)
+        .map(|it| it.id.name.as_str());
+    assert_eq!(founders.collect::<Vec<_>>(), ["us-pg-1"]);
+    assert_eq!(find(&all, "us-pg-3").spec["server"], "us-db-3");
+    assert_eq!(needs(find(&all, "us-pg-3")), ["us-db-3", "us-store", "us-pg-1"]);
+    assert_eq!(find(&all, "us-db-2").spec["roles"], json!(["database"]));
+    assert_eq!(find(&all, "eu-pg-1").spec["peers"].as_array().map(Vec::len), Some(4));
+}
+
+#[test]
+fn without_a_balancer_whatever_holds_nothing_is_an_application_server() {
+    let mut workspace = workspace();
+    workspace.regions[0].load_balancers.clear();
+    let config = Config {
+        local: crate::config::LocalConfig {
+            app_command: Some(vec!["/usr/bin/app".into()]),
+        },
+        ..Config::default()
+    };
+    let all = resources(&workspace, &config);
+    assert_eq!(find(&all, "us-app-1").spec["roles"], json!(["app"]));
+    assert_eq!(find(&all, "us-app-1").spec["command"], json!(["/usr/bin/app"]));
+    assert_eq!(find(&all, "us-db-1").spec["command"], Value::Null);
+}
+
+#[test]
+fn a_region_without_a_network_gets_one_locally() {
+    let mut workspace = workspace();
+    workspace.regions[0].networks.clear();
+    let all = local(&workspace);
+    assert_eq!(find(&all, "us-east-net").spec["ip_range"], Value::Null);
+    assert!(needs(find(&all, "us-app-1")).contains(&"us-east-net"));
+    let cloud = Config {
+        target: Target::Cloud,
+        ..Config::default()
+    };
+    assert!(
+        !resources(&workspace, &cloud)
+            .iter()
+            .any(|it| it.id.name == "us-east-net")
+    );
+}
+
+#[test]
+fn what_a_check_would_refuse_is_left_out() {
+    let mut workspace = workspace();
+    workspace.regions[0].databases[0].runs_on = Some("nowhere".into());
+    workspace.regions[0].stores[0].runs_on = "nowhere".into();
+    workspace.regions[1].servers[0].count = 0;
+    let all = local(&workspace);
+    assert!(!all.iter().any(|it| it.id.name == "us-pg-1" || it.id.name == "us-store"));
+    assert_eq!(find(&all, "eu-pg-1").spec["founder"], true, "somebody has to be");
+    assert_eq!(find(&all, "eu-lb").spec["targets"], json!([]));
+}
+
+#[test]
+fn managed_databases_are_for_clouds() {
+    let mut workspace = workspace();
+    for region in &mut workspace.regions {
+        region.databases[0].managed = true;
+    }
+    workspace.regions[1].databases[0].replicate_from = Some("us-pg".into());
+    assert!(!local(&workspace).iter().any(|it| it.id.kind == Kind::Database));
+    let cloud = Config {
+        target: Target::Cloud,
+        ..Config::default()
+    };
+    let all = resources(&workspace, &cloud);
+    assert_eq!(needs(find(&all, "eu-pg")), ["eu-net", "us-pg"]);
+}
