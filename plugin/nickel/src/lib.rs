@@ -19,7 +19,7 @@ use std::{
     path::{Path, PathBuf},
     sync::mpsc::{RecvTimeoutError, sync_channel},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use ha_core::{
@@ -31,7 +31,10 @@ pub use library::{EXAMPLE, EXAMPLE_CONFIG, LIBRARY, example, write_into as write
 pub use map::SourceMap;
 
 /// A workspace that needs longer than this calls itself without end.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// So does one that needs more memory than this, and it would take the whole machine's.
+const MEMORY: u64 = 1 << 30;
 
 /// The evaluator recurses as deep as the text nests; address space only, until it is used.
 const STACK: usize = 256 << 20;
@@ -66,7 +69,8 @@ pub enum EvaluateError {
     Unreadable { path: PathBuf, source: io::Error },
     #[error("cannot write the contract library to {} or to a temporary folder: {source}", .path.display())]
     Library { path: PathBuf, source: io::Error },
-    #[error("evaluating {} did not end within {} s", .0.display(), PATIENCE.as_secs())]
+    /// The evaluator cannot be stopped: it goes on, and takes more memory, until the process ends.
+    #[error("evaluating {} does not come to an end", .0.display())]
     Endless(PathBuf),
     #[error("the evaluator broke down over {}", .0.display())]
     Broken(PathBuf),
@@ -147,7 +151,7 @@ fn library_folder(cache: &Path) -> Result<(PathBuf, Option<tempfile::TempDir>), 
 }
 
 /// Evaluates on a thread of its own: the evaluator's types stay there, a panic ends only it, and a
-/// workspace that never ends is left behind (it cannot be stopped; the plugin's end stops it).
+/// workspace that never ends is left behind: nothing but the end of the process stops it.
 fn apart(path: &Path, text: &str, library: &Path) -> Result<(nickel::Raw, index::Index), EvaluateError> {
     let (send, receive) = sync_channel(1);
     let (main, text, library) = (path.to_owned(), text.to_owned(), library.to_owned());
@@ -161,10 +165,27 @@ fn apart(path: &Path, text: &str, library: &Path) -> Result<(nickel::Raw, index:
             send.send((raw, index)).ok();
         })
         .map_err(|source| unreadable(path, source))?;
-    receive.recv_timeout(PATIENCE).map_err(|error| match error {
-        RecvTimeoutError::Timeout => EvaluateError::Endless(path.to_owned()),
-        RecvTimeoutError::Disconnected => EvaluateError::Broken(path.to_owned()),
-    })
+    let started = Instant::now();
+    let memory = resident();
+    loop {
+        match receive.recv_timeout(Duration::from_millis(100)) {
+            Ok(result) => return Ok(result),
+            Err(RecvTimeoutError::Disconnected) => return Err(EvaluateError::Broken(path.to_owned())),
+            Err(RecvTimeoutError::Timeout) => {
+                if started.elapsed() > PATIENCE || resident().saturating_sub(memory) > MEMORY {
+                    return Err(EvaluateError::Endless(path.to_owned()));
+                }
+            }
+        }
+    }
+}
+
+/// Memory of this process, in bytes; 0 where `/proc` does not tell, so that only time counts.
+fn resident() -> u64 {
+    const PAGE: u64 = 4096;
+    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split_whitespace().nth(1).and_then(|it| it.parse::<u64>().ok());
+    pages.unwrap_or_default() * PAGE
 }
 
 fn conclude(raw: &nickel::Raw, map: SourceMap) -> Evaluation {

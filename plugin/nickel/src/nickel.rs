@@ -67,6 +67,9 @@ const OPTIONAL: [&str; 5] = [
     "region_name",
 ];
 
+/// Of the tree: whoever walks it later may do so by recursion.
+const MAX_DEPTH: usize = 32;
+
 struct Reader<'a> {
     context: Context,
     scene: Scene<'a>,
@@ -77,6 +80,13 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// The value at `path` as plain data; none, and a finding, when it cannot be evaluated.
     fn value(&mut self, expr: Expr, path: &str) -> Option<Value> {
+        if path.split('.').count() > MAX_DEPTH {
+            let finding = Finding::error("ha::workspace::wrong_value", "data within data, without end")
+                .at(path)
+                .help("no field of a workspace goes deeper than a few levels");
+            self.findings.push(finding);
+            return None;
+        }
         let expr = match self.context.eval_expr_shallow(expr) {
             Ok(expr) => expr,
             Err(error) => {

@@ -8,6 +8,7 @@ mod resource;
 use std::collections::BTreeSet;
 
 use ha_core::{
+    check::codes,
     finding::{Finding, Severity},
     geo::{self, Coordinates},
     model::{Dns, Objectives, Region, Role, SyncMode, TimingProfile, Workspace},
@@ -81,7 +82,7 @@ fn workspace(tree: &Map<String, Value>, reading: &mut Reading) -> Option<Workspa
     }
     if regions.is_empty() && reading.complete && !tree.keys().any(|field| field.starts_with("region_")) {
         reading.findings.push(
-            Finding::error("ha::workspace::no_region", "the workspace has no region")
+            Finding::error(codes::NO_REGION, "the workspace has no region")
                 .at("")
                 .help("add one: region_us_east = { role = 'Primary, … }"),
         );

@@ -258,6 +258,21 @@ fn a_workspace_without_its_contract_is_not_trusted() {
 }
 
 #[test]
+fn data_within_data_without_end_is_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("workspace.ncl");
+    std::fs::write(&path, format!("{}{}", "[".repeat(200), "]".repeat(200))).expect("written");
+    let evaluation = evaluated(&path);
+    assert!(evaluation.workspace.is_none());
+    assert!(
+        evaluation
+            .findings
+            .iter()
+            .any(|it| it.message.starts_with("data within data"))
+    );
+}
+
+#[test]
 fn imports_are_followed_and_missed() {
     assert_findings("split.ncl", &[("unknown_field", 4, 76), ("wrong_value", 4, 103)]);
     assert_findings("missing-import.ncl", &[("import", 4, 20)]);
@@ -272,21 +287,21 @@ fn what_only_breaks_rules_across_regions_is_a_workspace_with_places() {
             "overlap.ncl",
             "region_eu_central.network.ip_range",
             11,
-            62,
+            63,
             "\"10.1.0.0/16\"",
         ),
         (
             "foreign-location.ncl",
             "region_asia_southeast.app_servers.region",
             7,
-            61,
+            59,
             "\"sgp1\"",
         ),
         (
             "managed-replica.ncl",
             "region_eu_central.database.replicate_from",
             13,
-            82,
+            85,
             "\"us-db-primary\"",
         ),
     ] {
