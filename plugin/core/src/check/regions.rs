@@ -99,10 +99,9 @@ pub(super) fn store_members(workspace: &Workspace, _: &Config) -> Vec<Finding> {
     if members % 2 == 1 {
         return Vec::new();
     }
-    let (half, less) = (members / 2, members - 1);
+    let (survives, less) = (members / 2 - 1, members - 1);
     let message = format!(
-        "{members} store members decide nothing once {half} {are} lost, as {less} would: the last one only adds to what can fail",
-        are = if half == 1 { "is" } else { "are" },
+        "{members} store members survive the loss of {survives}, no more than {less} would: the last one only adds what can fail"
     );
     let last = holders.last().and_then(|region| region.stores.last());
     let path = last.map_or_else(|| first.field.clone(), |store| store.declared.path.clone());
