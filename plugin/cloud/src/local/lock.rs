@@ -46,17 +46,18 @@ pub struct WriterLock {
 impl Drop for WriterLock {
     /// A workspace that was never made, or was just destroyed, leaves no folder for the sake of a lock.
     fn drop(&mut self) {
-        let made = self.layout.workspace_file().exists() || self.layout.regions().exists();
-        if !made && names(&self.layout.lock(), &self.file) {
-            // Whoever waits on this file sees that its name is gone, and begins anew. A folder that is
-            // not empty stays: it holds what the next run will look at.
-            let _ = fs::remove_file(self.layout.lock());
-            let _ = fs::remove_dir(&self.layout.root);
-            let _ = fs::remove_dir(&self.layout.state_root);
-        } else {
+        if self.layout.workspace_file().exists() || self.layout.regions().exists() {
             // An old name in a free lock would mislead; the next holder writes its own anyway.
             let _ = self.file.set_len(0);
+            return;
         }
+        // Whoever waits on this file sees that its name is gone, and begins anew. A folder that is not empty
+        // stays: it holds what the next run will look at.
+        if names(&self.layout.lock(), &self.file) {
+            let _ = fs::remove_file(self.layout.lock());
+        }
+        let _ = fs::remove_dir(&self.layout.root);
+        let _ = fs::remove_dir(&self.layout.state_root);
     }
 }
 

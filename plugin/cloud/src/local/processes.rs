@@ -1,11 +1,6 @@
 //! Processes of this workspace, by where they work; held by a pidfd, so that a reused number fools nobody.
 
-use std::{
-    fs, io,
-    os::fd::OwnedFd,
-    path::Path,
-    time::Duration,
-};
+use std::{fs, io, os::fd::OwnedFd, path::Path, time::Duration};
 
 use ha_core::unit::RunFile;
 use rustix::{
