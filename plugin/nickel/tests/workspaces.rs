@@ -348,3 +348,23 @@ fn an_error_beside_a_readable_workspace_leaves_a_draft_to_check() {
         "without a role no rule about roles is fair"
     );
 }
+
+/// `Checked` is for the bare nickel command: it stops at the first mistake instead of finding all.
+#[test]
+fn the_stricter_contract_refuses_two_primaries() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("workspace.ncl");
+    for (file, refused) in [
+        ("workspace.ncl", false),
+        ("tests/workspaces/broken/two-primaries.ncl", true),
+    ] {
+        let text = std::fs::read_to_string(root().join(file)).expect("read");
+        std::fs::write(&path, text.replace("Workspace", "Checked")).expect("written");
+        let evaluation = evaluated(&path);
+        let told = evaluation
+            .findings
+            .iter()
+            .any(|it| it.message.contains("exactly one region"));
+        assert_eq!(told, refused, "{file}: {:#?}", evaluation.findings);
+    }
+}
