@@ -35,6 +35,7 @@ async fn a_primary_and_its_replica_through_a_life_of_faults() {
     stopped_and_started(&mut world).await;
     a_lost_folder_is_copied_from_whoever_is_primary(&mut world).await;
     a_folder_of_another_cluster_is_refused(&mut world).await;
+    no_secret_was_written_down(&world);
 }
 
 async fn until_note(world: &World, index: usize, id: i32) {
@@ -242,6 +243,7 @@ async fn a_lost_folder_is_copied_from_whoever_is_primary(world: &mut World) {
     let partial = data.with_file_name("postgres.partial-1");
     fs::create_dir(&partial).expect("made");
     fs::write(partial.join("PG_VERSION"), "15").expect("written");
+    world.give(&partial);
     world.start(PRIMARY);
     world.until(PRIMARY, "/replica", 200).await;
     world.until(PRIMARY, "/primary", 503).await;
@@ -270,4 +272,16 @@ async fn a_folder_of_another_cluster_is_refused(world: &mut World) {
     let detail = report.database.detail.unwrap_or_default();
     assert!(detail.contains("holds another cluster"), "{detail}");
     world.until(PRIMARY, "/health", 503).await;
+}
+
+fn no_secret_was_written_down(world: &World) {
+    for node in &world.nodes {
+        let postgres = &node.config.postgres;
+        for file in [&postgres.log_file, &world.guard_log(node.name), &node.config.events] {
+            let text = fs::read_to_string(file).expect("a log");
+            for secret in ["SCRAM-SHA-256$", "admin:'", "replication:'", "app:'"] {
+                assert!(!text.contains(secret), "{secret} in {}", file.display());
+            }
+        }
+    }
 }

@@ -138,7 +138,6 @@ pub fn postgresql_conf(config: &PostgresConfig, node: &str) -> Result<String, Da
             ("log_timezone", "UTC"),
             ("log_checkpoints", "on"),
             ("log_lock_waits", "on"),
-            ("log_replication_commands", "on"),
             ("log_statement", "none"),
             // The guard reads the reasons of a failed start.
             ("lc_messages", "C"),

@@ -91,3 +91,64 @@ pub(super) fn client_config(ca: &Path) -> Result<ClientConfig, DataError> {
         .with_no_client_auth();
     Ok(config)
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+    use rustls::CertificateError;
+
+    use super::*;
+
+    fn authority() -> CertifiedIssuer<'static, KeyPair> {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a CA")
+    }
+
+    fn node(ca: &CertifiedIssuer<'static, KeyPair>, last_year: i32) -> CertificateDer<'static> {
+        let mut params = CertificateParams::new(vec!["a.node".to_owned()]).expect("a name");
+        params.distinguished_name.push(DnType::CommonName, "node");
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(last_year, 1, 1);
+        let key = KeyPair::generate().expect("a key");
+        params.signed_by(&key, ca).expect("a certificate").der().clone()
+    }
+
+    fn verdict(trusted: &CertifiedIssuer<'static, KeyPair>, shown: &CertificateDer<'static>) -> Result<(), Error> {
+        let mut roots = RootCertStore::empty();
+        roots.add(trusted.der().clone()).expect("a root");
+        let verifier = AnyNodeOfTheWorkspace {
+            roots,
+            crypto: Arc::new(ring::default_provider()),
+        };
+        let name = ServerName::try_from("127.9.101.11").expect("an address");
+        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_800_000_000)); // 2027
+        verifier.verify_server_cert(shown, &[], &name, &[], now).map(drop)
+    }
+
+    #[test]
+    fn a_node_of_this_workspace_is_trusted_under_any_name() {
+        let ca = authority();
+        assert_eq!(verdict(&ca, &node(&ca, 2040)), Ok(()));
+    }
+
+    #[test]
+    fn another_authority_is_not_trusted_nor_is_an_expired_certificate() {
+        let (ca, other) = (authority(), authority());
+        let strange = verdict(&ca, &node(&other, 2040));
+        assert!(
+            matches!(&strange, Err(Error::InvalidCertificate(_))),
+            "signed by somebody else: {strange:?}"
+        );
+        let expired = verdict(&ca, &node(&ca, 2025));
+        assert!(
+            matches!(
+                &expired,
+                Err(Error::InvalidCertificate(
+                    CertificateError::Expired | CertificateError::ExpiredContext { .. }
+                ))
+            ),
+            "{expired:?}"
+        );
+    }
+}

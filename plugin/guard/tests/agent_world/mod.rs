@@ -14,7 +14,7 @@ use ha_core::{
     report::NodeReport,
 };
 use ha_data::postgres::{ConnectOptions, Host, Session, connect};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Two cores may be busy with other things; nothing here is about speed.
@@ -58,6 +58,7 @@ impl World {
             store_url,
             http: reqwest::Client::builder()
                 .no_proxy()
+                .pool_max_idle_per_host(0)
                 .timeout(Duration::from_secs(5))
                 .build()
                 .expect("a client"),
@@ -80,10 +81,15 @@ impl World {
             let mode = fs::Permissions::from_mode(0o600);
             fs::set_permissions(world.file(name), mode).expect("private");
         }
-        if let Some(user) = world.user {
-            give(world.folder.path(), user);
-        }
+        world.give(world.folder.path());
         world
+    }
+
+    /// Makes the guards' user the owner.
+    pub(crate) fn give(&self, path: &Path) {
+        if let Some(user) = self.user {
+            give(path, user);
+        }
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -191,8 +197,8 @@ impl World {
         guard.wait().expect("ended");
     }
 
-    pub(crate) fn guard_pid(&self, index: usize) -> u32 {
-        self.nodes[index].guard.as_ref().expect("a running guard").id()
+    pub(crate) fn guard_log(&self, name: &str) -> PathBuf {
+        self.file(name).join("guard.log")
     }
 
     /// The postmaster, as its lock file names it.
@@ -214,7 +220,9 @@ impl World {
         Ok((answer.status().as_u16(), answer.text().await?))
     }
 
+    /// A guard that was just started may not listen yet.
     pub(crate) async fn report(&self, index: usize) -> NodeReport {
+        self.until(index, "/report", 200).await;
         let (_, text) = self.get(index, "/report").await.expect("an answer");
         serde_json::from_str(&text).expect("a report")
     }
@@ -363,6 +371,8 @@ fn certificates(folder: &Path) {
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a CA");
     let key = KeyPair::generate().expect("a key");
     let mut params = CertificateParams::default();
+    // Another name than the CA's, or OpenSSL takes it for self-signed.
+    params.distinguished_name.push(DnType::CommonName, "node");
     params.subject_alt_names = vec![SanType::IpAddress([127, 0, 0, 1].into())];
     let cert = params.signed_by(&key, &ca).expect("a certificate");
     fs::write(folder.join("ca.pem"), ca.pem()).expect("written");
