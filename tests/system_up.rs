@@ -213,7 +213,7 @@ fn a_server_can_be_switched_off_and_on(cluster: &Cluster) {
 
 fn the_configuration_of_the_balancer_can_be_read(cluster: &Cluster) {
     let text = cluster
-        .nu("ha render haproxy --region us-east | to json --raw | from json")
+        .nu("ha render haproxy us-east | to json --raw | from json")
         .expect("a configuration");
     let text = text.to_string();
     for part in ["/health", "/primary", "inter 5s fall 3 rise 2", "roundrobin"] {

@@ -7,6 +7,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -264,17 +265,14 @@ impl Cluster {
         let answer = http::post(
             self.socket(region, balancer, APP),
             "/write",
-            &serde_json::json!({"text": "x"}),
+            &serde_json::json!({"id": new_id()}),
         )
         .map_err(|error| error.to_string())?;
         if answer.status >= 300 {
             return Err(format!("{}: {}", answer.status, answer.body));
         }
-        match &answer.json()["id"] {
-            Value::String(id) => Ok(id.clone()),
-            Value::Number(id) => Ok(id.to_string()),
-            _ => Err(format!("no id in {}", answer.body)),
-        }
+        let id = answer.json()["id"].as_str().map(str::to_owned);
+        id.ok_or_else(|| format!("no id in {}", answer.body))
     }
 
     /// The row is read through the read listener of a region.
@@ -333,6 +331,9 @@ impl Cluster {
                 .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
                 .unwrap_or_default();
             let lines: Vec<_> = text.lines().collect();
+            if lines.is_empty() {
+                continue;
+            }
             eprintln!("\n== {}", log.strip_prefix(self.state()).unwrap_or(&log).display());
             eprintln!("{}", lines[lines.len().saturating_sub(12)..].join("\n"));
         }
@@ -376,6 +377,12 @@ impl Drop for Cluster {
             self.name
         );
     }
+}
+
+/// Of a row that nobody else writes.
+fn new_id() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("row-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Of this user and this checkout; waits for its turn.
