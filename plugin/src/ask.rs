@@ -52,7 +52,7 @@ impl Asker<'_> {
                     let report = report(client, live).await;
                     let view = NodeView {
                         region: live.id.region.clone(),
-                        node: live.id.name.clone(),
+                        node: node(thing),
                         report,
                     };
                     (thing, Some(view))
@@ -84,7 +84,11 @@ impl Asker<'_> {
                     check,
                     status,
                     latency: None,
-                    error: thing.live.and_then(|it| it.detail.clone()),
+                    // Neither off nor absent is an error.
+                    error: thing
+                        .live
+                        .filter(|_| status == Health::Failed)
+                        .and_then(|it| it.detail.clone()),
                 });
                 if let (Some(probe), Health::Failed) = (probe, status) {
                     places.push(rows.len() - 1);
@@ -176,7 +180,7 @@ impl Nodes<'_> {
             Some(_) => told.next(),
             None => Some(LagRow {
                 region: thing.region()?.clone(),
-                node: thing.name(),
+                node: node(thing),
                 role: None,
                 upstream: None,
                 state: LagState::Absent,
@@ -219,6 +223,11 @@ fn balancer(socket: String) -> Probe {
         }
         Ok(None)
     })
+}
+
+/// A node is known by its server: guards, their events and the names that replicas stream under all say so.
+fn node(thing: &Thing<'_>) -> String {
+    thing.field("server").unwrap_or_else(|| thing.name())
 }
 
 fn plays(thing: &Thing<'_>, role: &str) -> bool {

@@ -33,6 +33,9 @@ pub(crate) enum Failed {
     },
     #[error("target \"cloud\" is not in this version")]
     CloudTarget,
+    /// Somebody else holds the writer's lock.
+    #[error("another shell is changing this workspace: {0}")]
+    Busy(String),
     #[error("{0} is not provisioned")]
     NotProvisioned(String),
     #[error("\"{typed}\" is not the name of this workspace")]
@@ -106,6 +109,7 @@ impl Failed {
             Self::Unknown { what: What::Kind, .. } => "ha::kind::unknown",
             Self::Unknown { what: What::Render, .. } => "ha::render::unknown",
             Self::CloudTarget => "ha::target::cloud",
+            Self::Busy(_) => "ha::workspace::busy",
             Self::NotProvisioned(_) => "ha::workspace::not_provisioned",
             Self::WrongName { .. } => "ha::destroy::wrong_name",
             Self::Exists(_) => "ha::init::exists",
@@ -139,6 +143,7 @@ impl Failed {
             Self::CloudTarget => {
                 "set target = \"local\" in config.toml to run the same workspace on this machine".into()
             }
+            Self::Busy(_) => "try again when it is done; ha provision and ha destroy wait with --wait 5min".into(),
             Self::NotProvisioned(_) => "run: ha provision".into(),
             Self::WrongName { workspace, .. } => {
                 format!("type its name in full to remove all of it: ha destroy {workspace}")

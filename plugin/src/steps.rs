@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use ha_cloud::{
-    ApplyOptions, Provider, StepRow, apply,
-    local::{LocalProvider, WriterLock},
+    ApplyOptions, Provider, ProviderError, StepRow, apply,
+    local::{LocalProvider, LockHolder, WriterLock},
 };
 use ha_core::{plan::Step, resource::ResourceId};
 use nu_protocol::IntoValue;
@@ -15,6 +15,7 @@ use crate::{
     acts::{Act, Acts},
     context::Settings,
     error::Failed,
+    nu::{MILLISECOND, to_the},
 };
 
 /// One row of whatever acts: `ha provision`, `ha destroy`.
@@ -45,7 +46,7 @@ impl Row {
             name: Some(row.name),
             action: row.action.as_str().to_owned(),
             status: row.status.as_str().to_owned(),
-            took: Some(row.took),
+            took: Some(to_the(MILLISECOND, row.took)),
             error: row.error,
             code: row.code.map(str::to_owned),
             help: row.help,
@@ -95,13 +96,16 @@ pub(crate) async fn lock(
     command: &str,
     wait: Option<Duration>,
 ) -> Result<WriterLock, Failed> {
-    Ok(match wait {
-        None => provider.try_lock(command)?,
+    let held = match wait {
+        None => provider.try_lock(command),
         Some(wait) => {
-            provider
-                .lock_wait(command, wait, |holder| eprintln!("ha: waiting for {holder}"))
-                .await?
+            let say = |holder: &LockHolder| eprintln!("ha: waiting for {holder}");
+            provider.lock_wait(command, wait, say).await
         }
+    };
+    held.map_err(|error| match error {
+        ProviderError::Taken { by, .. } => Failed::Busy(by),
+        other => other.into(),
     })
 }
 

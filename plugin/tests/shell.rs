@@ -195,7 +195,7 @@ fn follow(nu: &Nu) -> (std::process::Child, u32) {
         .expect("nu starts");
     let mut lines = BufReader::new(shell.stdout.take().expect("piped")).lines();
     let first = lines.next().expect("a line").expect("text");
-    assert_eq!(first, "us-pg-1");
+    assert_eq!(first, "us-db-1");
     let plugin = plugin_of(shell.id()).expect("the plugin runs");
     (shell, plugin)
 }

@@ -13,7 +13,7 @@ use crate::{
     HaPlugin,
     context::Context,
     error::Failed,
-    nu::{At, Wanted, args, channel, label, stream, table},
+    nu::{At, MILLISECOND, Wanted, args, channel, label, stream, table, to_the},
     steps::{self, PRIORITY, Row, Work},
 };
 
@@ -220,7 +220,7 @@ impl Removed {
             step,
             name: Some(workspace),
             action: "list".into(),
-            took: Some(took),
+            took: Some(to_the(MILLISECOND, took)),
             ..Row::default()
         };
         let left = match left {

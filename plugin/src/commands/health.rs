@@ -9,7 +9,7 @@ use crate::{
     HaPlugin,
     ask::Asker,
     context::Context,
-    nu::{At, Wanted, args, table, word},
+    nu::{At, MICROSECOND, Wanted, args, table, to_the, word},
 };
 
 pub(super) struct Health;
@@ -31,7 +31,7 @@ impl From<HealthRow> for Row {
             target: row.target,
             check: word(row.check),
             status: word(row.status),
-            latency: row.latency,
+            latency: row.latency.map(|it| to_the(MICROSECOND, it)),
             error: row.error,
         }
     }

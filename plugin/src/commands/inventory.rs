@@ -12,7 +12,7 @@ use crate::{
     HaPlugin,
     context::{Context, Thing},
     error::{Failed, What},
-    nu::{At, Map, args, table},
+    nu::{At, Map, SECOND, args, table, to_the},
 };
 
 pub(super) struct Inventory;
@@ -160,7 +160,7 @@ fn row(thing: &Thing<'_>, workspace: &str, now: Timestamp) -> Row {
         // A clock that was set back makes nothing younger than new.
         age: live
             .and_then(|it| it.created_at)
-            .map(|at| Duration::try_from(now.duration_since(at)).unwrap_or_default()),
+            .map(|at| to_the(SECOND, Duration::try_from(now.duration_since(at)).unwrap_or_default())),
         monthly_cost: None,
         labels,
         owned: live.is_some_and(|it| it.labels.ws == workspace),

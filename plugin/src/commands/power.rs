@@ -13,7 +13,7 @@ use crate::{
     acts::Act,
     context::Context,
     error::Failed,
-    nu::{At, Wanted, args, table},
+    nu::{At, MILLISECOND, Wanted, args, table, to_the},
     steps,
 };
 
@@ -201,7 +201,7 @@ fn power(
             let _lock = steps::lock(&provider, &format!("ha power {action}"), None).await?;
             Ok::<_, Failed>(provider.power(&id, on).await?)
         });
-        row.took = Some(started.elapsed());
+        row.took = Some(to_the(MILLISECOND, started.elapsed()));
         match done {
             Ok(live) => row.status = live.status.as_str().to_owned(),
             Err(failed) => {

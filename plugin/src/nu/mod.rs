@@ -9,6 +9,6 @@ mod word;
 
 pub(crate) use error::{At, label};
 pub(crate) use output::{channel, stream, table};
-pub(crate) use value::{Bytes, Count, Map, Time};
+pub(crate) use value::{Bytes, Count, MICROSECOND, MILLISECOND, Map, SECOND, Time, to_the};
 pub(crate) use wanted::{Wanted, remember_shell};
 pub(crate) use word::word;

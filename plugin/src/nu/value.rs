@@ -1,6 +1,6 @@
 //! Values that Nushell has a type for and the standard library has not.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use nu_protocol::{IntoValue, Record, Span, Value};
@@ -18,6 +18,16 @@ impl IntoValue for Time {
         }
     }
 }
+
+/// What is left of a measured time when it is shown: finer digits are noise, and fill the screen.
+pub(crate) fn to_the(unit: Duration, time: Duration) -> Duration {
+    let rest = time.as_nanos() % unit.as_nanos().max(1);
+    time.saturating_sub(Duration::from_nanos(u64::try_from(rest).unwrap_or_default()))
+}
+
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const MILLISECOND: Duration = Duration::from_millis(1);
+pub(crate) const MICROSECOND: Duration = Duration::from_micros(1);
 
 /// A number of bytes, shown as `1.2 MiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +72,14 @@ impl IntoValue for Map {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_lose_only_what_is_finer() {
+        let time = Duration::from_nanos(2_272_579_556);
+        assert_eq!(to_the(MILLISECOND, time), Duration::from_millis(2272));
+        assert_eq!(to_the(MICROSECOND, time), Duration::from_micros(2_272_579));
+        assert_eq!(to_the(SECOND, Duration::from_millis(999)), Duration::ZERO);
+    }
 
     #[test]
     fn a_moment_stays_the_same_moment() {
