@@ -2,7 +2,7 @@
 
 mod agent_world;
 
-use std::{fs, time::Duration};
+use std::{fs, net::TcpListener, time::Duration};
 
 use agent_world::World;
 use ha_core::report::{DatabaseState, NodeRole};
@@ -36,6 +36,33 @@ async fn a_primary_and_its_replica_through_a_life_of_faults() {
     a_lost_folder_is_copied_from_whoever_is_primary(&mut world).await;
     a_folder_of_another_cluster_is_refused(&mut world).await;
     no_secret_was_written_down(&world);
+}
+
+#[tokio::test]
+async fn what_is_in_the_way_is_named_and_the_store_is_not() {
+    let mut world = World::new(&["us-db-1"]).await;
+    let postgres = &world.nodes[PRIMARY].config.postgres;
+    let address = format!("{}:{}", postgres.address, postgres.port);
+    let stranger = TcpListener::bind(&address).expect("the port is free");
+    world.start(PRIMARY);
+    let report = world
+        .until_report(PRIMARY, "failed", |it| it.database.state == DatabaseState::Failed)
+        .await;
+    let detail = report.database.detail.unwrap_or_default();
+    assert!(detail.starts_with(&format!("{address} is in use")), "{detail}");
+    drop(stranger);
+    world.until(PRIMARY, "/primary", 200).await;
+
+    // A database that is there runs without the store, also when its guard is new.
+    world.until_report(PRIMARY, "settled", |it| it.store.healthy).await;
+    world.kill_store();
+    world
+        .until_report(PRIMARY, "without a store", |it| !it.store.healthy)
+        .await;
+    world.until(PRIMARY, "/primary", 200).await;
+    world.stop(PRIMARY);
+    world.start(PRIMARY);
+    world.until(PRIMARY, "/primary", 200).await;
 }
 
 async fn until_note(world: &World, index: usize, id: i32) {

@@ -96,9 +96,12 @@ pub async fn init(config: &PostgresConfig, node: &str) -> Result<(), DataError> 
         "--auth-host=scram-sha-256".to_owned(),
         "--no-instructions".to_owned(),
     ];
-    program::run(config, "initdb", &args, &new).await?;
-    write_config_in(config, node, &new)?;
-    finish(config, &new)
+    let made = async {
+        program::run(config, "initdb", &args, &new).await?;
+        write_config_in(config, node, &new)?;
+        finish(config, &new)
+    };
+    or_clear(config, made.await).await
 }
 
 /// The folder's `postgresql.conf` and `pg_hba.conf`, and the replication passfile, say what `config` says.
@@ -135,6 +138,16 @@ pub(super) fn finish(config: &PostgresConfig, new: &Path) -> Result<(), DataErro
         fs::File::open(dir.parent().unwrap_or(dir))?.sync_all()
     })();
     renamed.map_err(DataError::file(dir))
+}
+
+/// What failed leaves no data behind: after a full disk nothing else could be done on it. The first error is told.
+pub(super) async fn or_clear<T>(config: &PostgresConfig, made: Result<T, DataError>) -> Result<T, DataError> {
+    if made.is_err()
+        && let Err(error) = clear_partial(config).await
+    {
+        tracing::warn!(%error, "cannot remove what was left half-made");
+    }
+    made
 }
 
 /// No half-made data folder is left. One that a program left over from an earlier guard still writes to is taken

@@ -6,7 +6,7 @@ use ha_core::agent::{PostgresConfig, stream_name};
 
 use super::{
     ADMIN_DATABASE, REPLICATION_USER,
-    cluster::{begin, finish, write_config_in},
+    cluster::{begin, finish, or_clear, write_config_in},
     connect::{ConnectOptions, Host, Session, connect},
     follow::{self, Upstream},
     program,
@@ -57,7 +57,7 @@ pub async fn prepare_upstream(
     session
         .execute(
             "select pg_drop_replication_slot(slot_name) from pg_replication_slots
-              where slot_name = $1 and wal_status = 'lost' and not active",
+              where slot_name = $1::text::name and wal_status = 'lost' and not active",
             &[&slot],
         )
         .await
@@ -87,6 +87,18 @@ pub async fn ensure_slots(session: &Session, slots: &[String]) -> Result<Vec<Str
     Ok(made)
 }
 
+/// This slot is gone, unless somebody streams from it. Answers whether it was removed now.
+pub async fn drop_slot(session: &Session, slot: &str) -> Result<bool, DataError> {
+    let dropped = session
+        .execute(
+            "select pg_drop_replication_slot(slot_name) from pg_replication_slots
+              where slot_name = $1::text::name and not active",
+            &[&slot],
+        )
+        .await;
+    dropped.map(|rows| rows > 0).map_err(|error| session.error(&error))
+}
+
 /// The data folder is a copy of the upstream and will follow it. Needs [`prepare_upstream`].
 ///
 /// Dying half-way leaves nothing under the folder's name; the next call begins anew.
@@ -102,9 +114,12 @@ pub async fn copy(config: &PostgresConfig, node: &str, upstream: &Upstream) -> R
         "--checkpoint=fast".to_owned(),
         "--no-password".to_owned(),
     ];
-    program::run(config, "pg_basebackup", &args, &new).await?;
-    become_replica(config, node, upstream, &new)?;
-    finish(config, &new)
+    let copied = async {
+        program::run(config, "pg_basebackup", &args, &new).await?;
+        become_replica(config, node, upstream, &new)?;
+        finish(config, &new)
+    };
+    or_clear(config, copied.await).await
 }
 
 /// A copy carries the configuration of its source, `ALTER SYSTEM` included.

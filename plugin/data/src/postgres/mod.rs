@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub use cluster::{DataDir, clear_partial, data_dir, init, write_config};
 pub use connect::{ConnectOptions, Host, Notice, Session, connect};
-pub use copy::{copy, ensure_slots, prepare_upstream};
+pub use copy::{copy, drop_slot, ensure_slots, prepare_upstream};
 pub use follow::{Upstream, write_passfile};
 pub use observe::{Observation, Observer};
 pub use process::{Ended, Postmaster, adopt, clear_remains, start};

@@ -1,11 +1,6 @@
 //! PostgreSQL's own programs: run to their end, and their complaints understood.
 
-use std::{
-    fs,
-    net::Ipv4Addr,
-    path::{Path, PathBuf},
-    process::Stdio,
-};
+use std::{fs, net::Ipv4Addr, path::Path, process::Stdio};
 
 use ha_core::agent::PostgresConfig;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -165,7 +160,7 @@ fn listener(address: Ipv4Addr, port: u16) -> Option<String> {
         };
         if files
             .flatten()
-            .any(|file| fs::read_link(file.path()).is_ok_and(|to| to == PathBuf::from(&inode)))
+            .any(|file| fs::read_link(file.path()).is_ok_and(|to| to.as_os_str() == inode.as_str()))
         {
             let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
             return Some(format!(

@@ -283,7 +283,8 @@ pub(super) mod tests {
 
     #[test]
     fn settings_of_the_user_come_last_and_cannot_leave_their_quotes() {
-        let text = postgresql_conf(&with(&[("shared_buffers", "1GB"), ("my.note", r"it's \n")]), "us-db-1").unwrap();
+        let text = postgresql_conf(&with(&[("shared_buffers", "1GB"), ("my.note", r"it's \n")]), "us-db-1")
+            .expect("good settings");
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[lines.len() - 2], r"my.note = 'it''s \\n'");
         assert_eq!(lines[lines.len() - 1], "shared_buffers = '1GB'");
@@ -293,7 +294,8 @@ pub(super) mod tests {
 
     #[test]
     fn every_setting_of_the_guard_is_named_at_once() {
-        let error = postgresql_conf(&with(&[("Port", "1"), ("fsync", "off"), ("work_mem", "8MB")]), "a").unwrap_err();
+        let error = postgresql_conf(&with(&[("Port", "1"), ("fsync", "off"), ("work_mem", "8MB")]), "a")
+            .expect_err("two of them belong to the guard");
         assert!(error.to_string().contains("Port, fsync belong to the guard"), "{error}");
     }
 
@@ -327,7 +329,7 @@ pub(super) mod tests {
 
     #[test]
     fn nobody_comes_in_without_tls_and_a_password() {
-        let text = pg_hba_conf(&config()).unwrap();
+        let text = pg_hba_conf(&config()).expect("good addresses");
         let lines: Vec<Vec<&str>> = text
             .lines()
             .filter(|line| !line.starts_with('#'))

@@ -336,10 +336,10 @@ fn names(peers: &[Peer]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn config(declared_primary: bool) -> GuardConfig {
+    pub(in crate::agent) fn config(declared_primary: bool) -> GuardConfig {
         let tls = serde_json::json!({"ca": "/ca", "cert": "/cert", "key": "/key"});
         let config = serde_json::json!({
             "workspace": "shop", "cluster": "orders", "region": "us-east", "node": "us-db-1",

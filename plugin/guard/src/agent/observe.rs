@@ -1,15 +1,20 @@
 //! The look at the database, again and again, and at the store.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use ha_core::{
     agent::{GuardConfig, stream_name},
-    report::{NodeRole, StoreReport},
+    report::{NodeRole, Slot, StoreReport},
 };
 use ha_data::{
     DataError,
     postgres::{
-        ADMIN_DATABASE, ADMIN_USER, ConnectOptions, Host, Observation, Observer, Session, connect, ensure_slots,
+        ADMIN_DATABASE, ADMIN_USER, ConnectOptions, Host, Observation, Observer, Session, connect, drop_slot,
+        ensure_slots,
     },
 };
 use ha_store::{Etcd, Store};
@@ -20,6 +25,9 @@ use super::{bootstrap::init_key, state::State};
 
 /// Between looks at a database that has just been started and does not answer yet.
 const STARTING: Duration = Duration::from_millis(100);
+/// A slot of ours that belongs to no node of the configuration is kept for this long: log piles up behind it, but a
+/// node that was left out by mistake would have to be copied again.
+const SLOT_GRACE: Duration = Duration::from_secs(300);
 const STORE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Looks until cancelled. While no process runs it waits for one.
@@ -50,6 +58,7 @@ async fn watch_process(state: &State, pid: i32) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut observer = Observer::new();
     let mut session = None;
+    let mut orphans = HashMap::new();
     let mut answered = false;
     loop {
         let seen = look(state, &mut observer, &mut session, limit).await;
@@ -57,9 +66,10 @@ async fn watch_process(state: &State, pid: i32) {
             Ok(observation) => {
                 answered = true;
                 let missing = missing_slots(&state.config, &observation);
+                let ownerless = ownerless_slots(&state.config, &observation, &mut orphans, Instant::now());
                 state.looked(pid, observation);
-                if let (false, Some(session)) = (missing.is_empty(), &session) {
-                    keep_log_for(state, session, &missing, limit).await;
+                if let Some(session) = &session {
+                    tend_slots(state, session, &missing, &ownerless, limit).await;
                 }
             }
             Err(error) => {
@@ -112,17 +122,48 @@ fn missing_slots(config: &GuardConfig, observation: &Observation) -> Vec<String>
         .collect()
 }
 
-async fn keep_log_for(state: &State, session: &Session, slots: &[String], limit: Duration) {
-    let made = timeout(limit, ensure_slots(session, slots)).await;
-    match made {
-        Ok(Ok(made)) => {
-            for slot in made {
-                state.events.write("slot.created", &slot, "created", None, None);
+/// Slots of ours that have belonged to no other node, and been unused, for all of [`SLOT_GRACE`].
+fn ownerless_slots(
+    config: &GuardConfig,
+    observation: &Observation,
+    orphans: &mut HashMap<String, Instant>,
+    now: Instant,
+) -> Vec<String> {
+    let owned = |name: &str| config.peers.iter().any(|peer| stream_name(&peer.node) == name);
+    let orphan = |slot: &&Slot| slot.name.starts_with("ha_") && !slot.active && !owned(&slot.name);
+    let primary = observation.report.role == Some(NodeRole::Primary);
+    let slots = observation.report.slots.iter().filter(orphan).filter(|_| primary);
+    let seen: HashMap<String, Instant> = slots
+        .map(|slot| (slot.name.clone(), orphans.get(&slot.name).copied().unwrap_or(now)))
+        .collect();
+    *orphans = seen;
+    let old = orphans
+        .iter()
+        .filter(|(_, since)| now.duration_since(**since) >= SLOT_GRACE);
+    old.map(|(name, _)| name.clone()).collect()
+}
+
+async fn tend_slots(state: &State, session: &Session, missing: &[String], ownerless: &[String], limit: Duration) {
+    if missing.is_empty() && ownerless.is_empty() {
+        return;
+    }
+    let work = async {
+        for slot in ensure_slots(session, missing).await? {
+            state.events.write("slot.created", &slot, "created", None, None);
+        }
+        for slot in ownerless {
+            if drop_slot(session, slot).await? {
+                let why = "no node of the configuration uses it".to_owned();
+                state.events.write("slot.dropped", slot, "absent", Some(why), None);
             }
         }
-        // It is tried again with the next look.
-        Ok(Err(error)) => tracing::warn!(%error, "cannot make the slots of the other nodes"),
-        Err(_) => tracing::warn!("making the slots of the other nodes takes too long"),
+        Ok::<(), DataError>(())
+    };
+    // It is tried again with the next look.
+    match timeout(limit, work).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "cannot tend the slots of the other nodes"),
+        Err(_) => tracing::warn!("tending the slots of the other nodes takes too long"),
     }
 }
 
@@ -145,5 +186,51 @@ pub(super) async fn store(state: Arc<State>, store: Etcd, cancel: CancellationTo
             healthy: detail.is_none(),
             detail,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ha_core::agent::Peer;
+
+    use super::*;
+    use crate::agent::{bootstrap::tests::config, http::tests::view};
+
+    #[test]
+    fn a_slot_without_a_node_is_dropped_only_after_a_while_of_disuse() {
+        let mut config = config(true);
+        let peer = |node: &str| Peer {
+            region: "eu-central".into(),
+            node: node.into(),
+            address: "127.0.0.1".into(),
+            port: 1,
+            guard: String::new(),
+        };
+        config.peers = vec![peer("eu-db-1")];
+        let slot = |name: &str, active| Slot {
+            name: name.into(),
+            active,
+            retained_bytes: None,
+        };
+        let mut report = view(NodeRole::Primary).report.database;
+        report.slots = vec![
+            slot("ha_eu_db_1", false),
+            slot("ha_old", false),
+            slot("ha_busy", true),
+            slot("theirs", false),
+        ];
+        let observation = Observation {
+            report,
+            upstream_end: None,
+            follows: None,
+        };
+        let start = Instant::now();
+        let mut orphans = HashMap::new();
+        assert!(ownerless_slots(&config, &observation, &mut orphans, start).is_empty());
+        assert!(ownerless_slots(&config, &observation, &mut orphans, start + SLOT_GRACE / 2).is_empty());
+        assert_eq!(
+            ownerless_slots(&config, &observation, &mut orphans, start + SLOT_GRACE),
+            ["ha_old"]
+        );
     }
 }

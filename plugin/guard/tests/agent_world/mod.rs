@@ -201,6 +201,11 @@ impl World {
         self.file(name).join("guard.log")
     }
 
+    pub(crate) fn kill_store(&mut self) {
+        self.store.kill().expect("killed");
+        self.store.wait().expect("ended");
+    }
+
     /// The postmaster, as its lock file names it.
     pub(crate) fn postmaster(&self, index: usize) -> Option<i32> {
         postmaster(&self.nodes[index].config.postgres.data_dir)
