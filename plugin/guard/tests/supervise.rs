@@ -620,7 +620,7 @@ async fn a_host_that_is_off_keeps_no_database_without_its_guard() {
     fs::create_dir_all(&data).expect("data");
     // In its own group and without the unit's environment, as a guard starts it.
     unit.args[1] = format!(
-        "[ -e started ] && exit 1; touch started; cd {0}; setsid env -i sh -c 'echo $$ > postmaster.pid; {FOREVER}' & \
+        "[ -e started ] && exit 1; touch started; cd {0}; setsid -f env -i sh -c 'echo $$ > postmaster.pid; {FOREVER}'; \
          until [ -s {0}/postmaster.pid ]; do sleep 0.02; done; exit 1",
         data.display()
     );

@@ -8,6 +8,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use super::socket::{self, Socket};
 use crate::procfs;
 
 /// How many processes that called before are asked first.
@@ -44,7 +45,7 @@ impl Callers {
         if let Some(region) = by_address(regions, peer, front) {
             return Caller::Region(region);
         }
-        match socket(peer, front) {
+        match lookup(peer, front) {
             None => Caller::Left,
             Some(socket) if socket.user != rustix::process::geteuid().as_raw() => Caller::Outside,
             Some(socket) => self
@@ -82,7 +83,7 @@ impl Callers {
 /// Whether the process that called still has its end of the connection. One that ended its sending and waits for an
 /// answer has; one that closed its socket has not, though both look the same from this end.
 pub(super) fn is_there(peer: SocketAddr, front: SocketAddr) -> bool {
-    socket(peer, front).is_some()
+    lookup(peer, front).is_some()
 }
 
 fn by_address(regions: &Regions, peer: SocketAddr, front: SocketAddr) -> Option<String> {
@@ -108,37 +109,8 @@ fn holds(pid: i32, link: &Path) -> bool {
     })
 }
 
-#[derive(Debug, PartialEq, Eq)]
-struct Socket {
-    user: u32,
-    inode: u64,
-}
-
-/// The caller's end of the connection; None once no process holds it.
-fn socket(peer: SocketAddr, front: SocketAddr) -> Option<Socket> {
-    let (peer, front) = ((v4(peer)?, peer.port()), (v4(front)?, front.port()));
-    // A program may speak IPv4 through an IPv6 socket; it is then listed there, as a mapped address.
-    [("/proc/net/tcp", ""), ("/proc/net/tcp6", "0000000000000000FFFF0000")]
-        .into_iter()
-        .find_map(|(table, prefix)| {
-            let end =
-                |(ip, port): (Ipv4Addr, u16)| format!("{prefix}{:08X}:{port:04X}", u32::from_ne_bytes(ip.octets()));
-            find(&fs::read_to_string(table).ok()?, &end(peer), &end(front))
-        })
-        .filter(|it| it.inode != 0)
-}
-
-fn find(table: &str, local: &str, remote: &str) -> Option<Socket> {
-    table.lines().find_map(|line| {
-        let mut fields = line.split_ascii_whitespace();
-        if fields.nth(1)? != local || fields.next()? != remote {
-            return None;
-        }
-        Some(Socket {
-            user: fields.nth(4)?.parse().ok()?,
-            inode: fields.nth(1)?.parse().ok()?,
-        })
-    })
+fn lookup(peer: SocketAddr, front: SocketAddr) -> Option<Socket> {
+    socket::find((v4(peer)?, peer.port()), (v4(front)?, front.port()))
 }
 
 fn v4(address: SocketAddr) -> Option<Ipv4Addr> {
@@ -151,21 +123,6 @@ fn v4(address: SocketAddr) -> Option<Ipv4Addr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_socket_is_found_by_both_its_ends() {
-        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
-            0: 0100007F:BEEF 0B65077F:1538 01 00000000:00000000 00:00000000 00000000   101        0 52377 1 0 20 4\n\
-            1: 0100007F:BEEF 0B66077F:1538 01 00000000:00000000 00:00000000 00000000   102        0 52378 1 0 20 4\n";
-        assert_eq!(
-            find(table, "0100007F:BEEF", "0B66077F:1538"),
-            Some(Socket {
-                user: 102,
-                inode: 52378
-            })
-        );
-        assert_eq!(find(table, "0100007F:BEEE", "0B66077F:1538"), None);
-    }
 
     #[test]
     fn an_address_of_another_workspace_tells_nothing() {

@@ -9,6 +9,7 @@ mod connection;
 mod fronts;
 mod lane;
 mod links;
+mod socket;
 mod status;
 mod watched;
 

@@ -15,6 +15,8 @@ pub(super) enum Goal {
     Unreadable(String),
     /// The host is off.
     Off,
+    /// The whole region is being stopped.
+    Closing,
     /// The unit is no longer wanted: stops, and is forgotten.
     Gone,
 }

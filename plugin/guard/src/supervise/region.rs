@@ -124,7 +124,7 @@ impl Region {
                     .filter(|(place, _)| stop_rank(&place.unit) == rank)
                     .map(|(_, handle)| {
                         handle.wanted.send_modify(|it| {
-                            it.goal = Goal::Off;
+                            it.goal = Goal::Closing;
                             it.turn += 1;
                         });
                         let turn = handle.wanted.borrow().turn;

@@ -202,7 +202,7 @@ impl Task {
                     self.tell("unit.unreadable", "unchanged", None, Some(why.clone()));
                 }
             }
-            Goal::Off | Goal::Gone => {
+            Goal::Off | Goal::Closing | Goal::Gone => {
                 self.troubles.remove("unit file");
             }
         }
@@ -217,10 +217,10 @@ impl Task {
                     self.start(&unit.clone(), false);
                 }
             }
-            Phase::Up { .. } if !wanted => self.stop(if *goal == Goal::Off {
-                "its host was switched off"
-            } else {
-                "it was removed"
+            Phase::Up { .. } if !wanted => self.stop(match goal {
+                Goal::Off => "its host was switched off",
+                Goal::Closing => "its region is being stopped",
+                _ => "it was removed",
             }),
             Phase::Up { running, .. } => {
                 if let Goal::Run(unit) = goal {
@@ -473,7 +473,10 @@ impl Task {
             }
             (Phase::Down { .. }, Act::Restart) => {}
             (Phase::Idle, _) => {
-                return Err(format!("host {0} is off; `ha power on {0}` starts it", self.place.host));
+                return Err(match goal {
+                    Goal::Off => format!("host {0} is off; `ha power on {0}` starts it", self.place.host),
+                    _ => format!("{} is being stopped", self.subject),
+                });
             }
         }
         Ok(())
