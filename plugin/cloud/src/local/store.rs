@@ -1,20 +1,20 @@
 //! One member of the agreement store. There is one cluster per workspace: the first member founds it, the others are
 //! added to it, and nothing ever founds a second one beside it.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use ha_core::{
     resource::{Kind, Resource, ResourceId},
     unit::{Ready, StopSignal},
 };
 use ha_store::{Etcd, Member, Options, StoreError};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::{
     Local, database,
-    files::{self, PLAIN, read_json},
+    files::{self, PLAIN},
     http,
     layout::{Host, port},
     programs, record,
@@ -40,14 +40,26 @@ pub(crate) struct StoreSpec {
     election_ms: u64,
 }
 
-/// How the member begins, decided once, before its data exists; kept beside it for a start that is cut short.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// How a member begins. Only a process that has no data yet asks for it, and then once.
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Birth {
     /// `new` or `existing`
-    state: String,
+    state: &'static str,
     /// `name=url,name=url`
     cluster: String,
     token: String,
+}
+
+impl Birth {
+    /// With its data there a member begins nothing. Without it (a disk was lost) it must not begin either: told to
+    /// join a cluster of nobody else, etcd ends instead of founding another one or voting again under its number.
+    fn behind(site: &Site) -> Self {
+        Self {
+            state: "existing",
+            cluster: format!("{}={}", site.member_name(), site.peer_url()),
+            token: String::new(),
+        }
+    }
 }
 
 /// A member as its resource file and addresses describe it.
@@ -102,13 +114,14 @@ pub(crate) async fn ensure(local: &Local, want: &Resource) -> Result<(), Provide
     };
     // One at a time in the workspace: two that join at once would each be told of a cluster without the other.
     let joining = local.joining.lock().await;
-    let birth = birth(local, &site, &host).await?;
-    let config = config(&site, &spec, &host, &birth);
-    let text = serde_json::to_string_pretty(&config).map_err(|error| ProviderError::Other {
-        what: error.to_string(),
-    })?;
+    let (birth, mark) = birth(local, &site, at, &host).await?;
     let path = host.etc("etcd.json");
-    local.files.write_if_changed(&path, text.as_bytes(), PLAIN)?;
+    let plain = json_text(&config(&site, &spec, &host, &Birth::behind(&site)))?;
+    let first = match &birth {
+        Some(birth) => &json_text(&config(&site, &spec, &host, birth))?,
+        None => &plain,
+    };
+    local.files.write_if_changed(&path, first.as_bytes(), PLAIN)?;
     let process = Process {
         name: UNIT,
         program,
@@ -118,7 +131,7 @@ pub(crate) async fn ensure(local: &Local, want: &Resource) -> Result<(), Provide
         reload_signal: None,
         stop_timeout: Duration::from_secs(10),
         ready: Ready::Tcp(format!("{}:{}", address.direct, port::ETCD_CLIENT)),
-        reads_at_start: vec![text],
+        reads_at_start: vec![plain.clone(), mark],
         reads_again: Vec::new(),
         ports: vec![port::ETCD_CLIENT, port::ETCD_PEER, port::ETCD_METRICS],
     };
@@ -126,6 +139,7 @@ pub(crate) async fn ensure(local: &Local, want: &Resource) -> Result<(), Provide
     if !local.is_off(at) {
         local.ready(&want.id, at, &unit, READY_WITHIN).await?;
         healthy(&want.id, address).await?;
+        local.files.write_if_changed(&path, plain.as_bytes(), PLAIN)?;
     }
     drop(joining);
     local.finish(want)?;
@@ -159,7 +173,7 @@ pub(crate) async fn remove(local: &Local, id: &ResourceId) -> Result<(), Provide
     for path in [
         host.data(UNIT),
         host.etc("etcd.json"),
-        host.etc("etcd-birth.json"),
+        host.etc("etcd.birth"),
         host.log(UNIT),
     ] {
         files::remove_all(&path)?;
@@ -169,38 +183,53 @@ pub(crate) async fn remove(local: &Local, id: &ResourceId) -> Result<(), Provide
     database::refresh_store_endpoints(local)
 }
 
-/// Afterwards `etcd-birth.json` says how the member began or is to begin.
-async fn birth(local: &Local, site: &Site, host: &Host) -> Result<Birth, ProviderError> {
-    let path = host.etc("etcd-birth.json");
-    let known: Option<Birth> = read_json(&path).unwrap_or_default();
-    let has_data = host.data(UNIT).join("member").is_dir();
+/// How the member is to begin, if it is, and a mark that differs from birth to birth: with another mark the process
+/// is started anew.
+async fn birth(local: &Local, site: &Site, at: At<'_>, host: &Host) -> Result<(Option<Birth>, String), ProviderError> {
+    let path = host.etc("etcd.birth");
+    let data = host.data(UNIT);
     let (_, others) = sites(local, &site.id)?;
-    let born = |birth: &Birth| has_data || (birth.state == "new" && others.is_empty());
-    if let Some(birth) = known.filter(born) {
-        return Ok(birth);
+    if data.join("member").is_dir() {
+        if !was_removed(local, site, &others, host).await? {
+            return Ok((None, fs::read_to_string(&path).unwrap_or_default()));
+        }
+        // A removal was cut short after the cluster had agreed to it; this number never comes back.
+        local.take(at, UNIT).await?;
+        files::remove_all(&data)?;
     }
     let birth = if others.is_empty() {
-        // Only its data says that it was founded before; without any it is founded now.
+        let token = random_text()?;
         Birth {
-            state: "new".into(),
-            cluster: format!("{}={}", site.member_name(), site.peer_url()),
-            token: random_text()?,
+            state: "new",
+            token,
+            ..Birth::behind(site)
         }
     } else {
-        join(local, site, &others, host, has_data).await?
+        join(local, site, &others, host).await?
     };
-    local.files.write_json(&path, &birth)?;
-    Ok(birth)
+    let mark = random_text()?;
+    local.files.write(&path, mark.as_bytes(), PLAIN)?;
+    Ok((Some(birth), mark))
 }
 
-/// Afterwards the cluster counts on a member at this site that has not started yet, or on the data that is there.
-async fn join(
-    local: &Local,
-    site: &Site,
-    others: &[Site],
-    host: &Host,
-    has_data: bool,
-) -> Result<Birth, ProviderError> {
+/// A majority says that the member is none of theirs. Where nobody can say it, it is.
+async fn was_removed(local: &Local, site: &Site, others: &[Site], host: &Host) -> Result<bool, ProviderError> {
+    let Some(store) = client(local, site, others, host).await? else {
+        return Ok(false);
+    };
+    let url = site.peer_url();
+    for other in others {
+        // The read makes sure that the list is as new as the majority's.
+        if store.health(&other.client_url(other.id.region.as_str())).await.is_ok() {
+            let members = store.members().await;
+            return Ok(members.is_ok_and(|members| !members.iter().any(|member| member.peer_urls.contains(&url))));
+        }
+    }
+    Ok(false)
+}
+
+/// Afterwards the cluster counts on a member at this site that has not started yet.
+async fn join(local: &Local, site: &Site, others: &[Site], host: &Host) -> Result<Birth, ProviderError> {
     let no_quorum = |why: String| ProviderError::Refused {
         what: format!("{} cannot join: the store has no quorum ({why})", site.id),
         help: format!(
@@ -217,7 +246,7 @@ async fn join(
     let store = client(local, site, others, host).await?;
     let store = store.ok_or_else(|| no_quorum("no member can be asked".into()))?;
     loop {
-        match enter(&store, site, has_data).await {
+        match enter(&store, site, others).await {
             Ok(members) => {
                 let cluster = members.iter().map(|member| {
                     let name = if member.name.is_empty() {
@@ -233,32 +262,51 @@ async fn join(
                         .join(",")
                 });
                 return Ok(Birth {
-                    state: "existing".into(),
+                    state: "existing",
                     cluster: cluster.collect::<Vec<_>>().join(","),
                     // Only a founder's matters.
                     token: local.options.workspace.as_str().to_owned(),
                 });
             }
-            Err(error) if Instant::now() >= deadline => return Err(no_quorum(error.to_string())),
+            Err(error) if Instant::now() >= deadline => return Err(no_quorum(error)),
             Err(_) => tokio::time::sleep(ASK_AGAIN).await,
         }
     }
 }
 
-/// Afterwards the cluster lists the site once: as a member that has yet to start, unless its data is there.
-async fn enter(store: &Etcd, site: &Site, has_data: bool) -> Result<Vec<Member>, StoreError> {
+/// Afterwards the cluster lists the site once: as a member that has yet to start.
+///
+/// etcd's own check for this (`strict-reconfig-check`) refuses whatever comes within five seconds of the last change;
+/// this one asks the members instead of waiting.
+async fn enter(store: &Etcd, site: &Site, others: &[Site]) -> Result<Vec<Member>, String> {
+    let said = |error: StoreError| error.to_string();
     let url = site.peer_url();
-    let members = store.members().await?;
-    let known = members.into_iter().find(|member| member.peer_urls.contains(&url));
-    if let Some(member) = known
-        && !has_data
-        && !member.name.is_empty()
-    {
+    let members = store.members().await.map_err(said)?;
+    if let Some(member) = members.iter().find(|member| member.peer_urls.contains(&url)) {
+        if member.name.is_empty() {
+            return Ok(members);
+        }
         // Its data is gone, and with it its vote: under the old number it could vote twice.
-        store.member_remove(member.id).await?;
+        store.member_remove(member.id).await.map_err(said)?;
     }
-    store.member_add(&url).await?;
-    store.members().await
+    let size = store.members().await.map_err(said)?.len() + 1;
+    let asked = others
+        .iter()
+        .map(async |other| store.health(&other.client_url(other.id.region.as_str())).await.is_ok());
+    let answer = futures::future::join_all(asked)
+        .await
+        .into_iter()
+        .filter(|answers| *answers)
+        .count();
+    // The second member cannot join a majority of two that it is itself needed for.
+    if answer < size / 2 + 1 && (answer, size) != (1, 2) {
+        return Err(format!(
+            "{answer} members answer, and it takes {} to take one in",
+            size / 2 + 1
+        ));
+    }
+    store.member_add(&url).await.map_err(said)?;
+    store.members().await.map_err(said)
 }
 
 async fn leave(store: &Etcd, site: &Site) -> Result<(), StoreError> {
@@ -359,6 +407,12 @@ pub(crate) fn health_url(address: Addresses) -> String {
     format!("http://{}:{}/health", address.direct, port::ETCD_METRICS)
 }
 
+fn json_text(config: &serde_json::Value) -> Result<String, ProviderError> {
+    serde_json::to_string_pretty(config).map_err(|error| ProviderError::Other {
+        what: error.to_string(),
+    })
+}
+
 /// JSON is YAML, which is what etcd reads.
 fn config(site: &Site, spec: &StoreSpec, host: &Host, birth: &Birth) -> serde_json::Value {
     let (direct, front) = (site.address.direct, site.address.front);
@@ -385,7 +439,7 @@ fn config(site: &Site, spec: &StoreSpec, host: &Host, birth: &Birth) -> serde_js
         "quota-backend-bytes": QUOTA_BYTES,
         "auto-compaction-mode": "periodic",
         "auto-compaction-retention": "1h",
-        "strict-reconfig-check": true,
+        "strict-reconfig-check": false,
         "client-transport-security": tls,
         "peer-transport-security": tls,
         "logger": "zap",

@@ -42,7 +42,9 @@ impl Machine {
 
     pub(crate) async fn make(&self, resources: &[Resource]) {
         for want in resources {
+            let started = Instant::now();
             let live = self.provider.ensure(want).await;
+            eprintln!("{:>8.3} s  ensure {}", started.elapsed().as_secs_f64(), want.id);
             let live = live.unwrap_or_else(|error| panic!("{}: {error}\n{}", want.id, self.logs()));
             assert_eq!(live.status, Status::Running, "{}: {:?}", want.id, live.detail);
         }
@@ -59,10 +61,10 @@ impl Machine {
     pub(crate) async fn destroy(&self, resources: &[Resource]) {
         let lock = self.provider.try_lock("ha destroy").expect("free");
         for gone in resources.iter().rev() {
-            self.provider
-                .remove(&gone.id)
-                .await
-                .unwrap_or_else(|error| panic!("{}: {error}", gone.id));
+            let started = Instant::now();
+            let removed = self.provider.remove(&gone.id).await;
+            removed.unwrap_or_else(|error| panic!("{}: {error}", gone.id));
+            eprintln!("{:>8.3} s  remove {}", started.elapsed().as_secs_f64(), gone.id);
         }
         assert_eq!(self.provider.observe().await.expect("observe"), []);
         drop(lock);
