@@ -65,7 +65,7 @@ fn question(local: End, remote: End) -> [u8; QUESTION] {
 
 /// None when it is not an answer to our question.
 fn understand(answer: &[u8]) -> Option<io::Result<Option<Socket>>> {
-    let four = |at: usize| Some(<[u8; 4]>::try_from(answer.get(at..at + 4)?).ok()?);
+    let four = |at: usize| <[u8; 4]>::try_from(answer.get(at..at + 4)?).ok();
     match u16::from_ne_bytes([*answer.get(4)?, *answer.get(5)?]) {
         NLMSG_ERROR => match -i32::from_ne_bytes(four(HEADER)?) {
             ENOENT => Some(Ok(None)),
