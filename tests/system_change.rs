@@ -136,19 +136,22 @@ fn one_region_alone_can_be_brought_up_to_date(cluster: &Cluster) {
 fn a_region_that_is_not_declared_any_more_goes_away(cluster: &Cluster) {
     cluster.remove_region("asia-southeast");
     let plan = cluster.changes();
-    let deleted: Vec<_> = plan.iter().filter(|row| row.is("action", "delete")).collect();
     assert!(
-        deleted.iter().all(|row| row.is("region", "asia-southeast")),
+        plan.iter()
+            .filter(|row| row.is("action", "delete"))
+            .all(|row| row.is("region", "asia-southeast")),
         "{plan:#?}"
     );
+    let way_out = format!("ha destroy {} --region asia-southeast", cluster.name);
     assert!(
-        deleted
-            .iter()
-            .any(|row| row.is("kind", "database") && row.is("risk", "high")),
-        "{plan:#?}"
+        plan.iter().any(|row| row.is("kind", "database")
+            && row.is("action", "conflict")
+            && row.text("reason").contains(&way_out)),
+        "what holds data is kept until its workspace's name is typed out: {plan:#?}"
     );
 
     let visitor = Visitor::of(cluster.socket("us-east", "us-lb", 8080));
+    cluster.rows(&way_out);
     cluster.provision();
     visitor.satisfied("a region removed");
     assert!(!cluster.state().join("regions/asia-southeast").exists());

@@ -1,4 +1,7 @@
-use ha_core::finding::{Finding, Label, Place, Severity};
+use ha_core::{
+    check::codes,
+    finding::{Finding, Label, Place, Severity},
+};
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{Example, IntoValue, LabeledError, PipelineData, Signature, Type, Value};
 
@@ -120,6 +123,8 @@ fn row(finding: Finding, context: &Context) -> Row {
             },
         })
         .collect();
+    // The line of a literal secret is not repeated: what is drawn ends up in terminals and logs.
+    let drawn = place.filter(|_| finding.code != codes::CONFIG_LITERAL_SECRET);
     Row {
         severity: match finding.severity {
             Severity::Error => "error",
@@ -131,7 +136,7 @@ fn row(finding: Finding, context: &Context) -> Row {
         file: place.map(|place| place.file.clone()),
         line: place.map(|place| place.line.into()),
         column: place.map(|place| place.column.into()),
-        src: place.and_then(|place| {
+        src: drawn.and_then(|place| {
             let name = place.file.clone();
             context.text(&name).map(|text| Source { name, text })
         }),

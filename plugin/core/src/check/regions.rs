@@ -85,13 +85,13 @@ pub(super) fn store_members(workspace: &Workspace, _: &Config) -> Vec<Finding> {
         return Vec::new();
     };
     if members == 0 {
-        let message = "no region has a member of the agreement store: nothing can decide who is primary";
+        let message = "no region has a member of the agreement store: no database can be made, because nothing decides who is primary";
         let help = format!(
             "add one per region: store = ha.Store & {{ runs_on = … }}, first in {}",
             first.name
         );
         return vec![
-            Finding::warning(codes::STORE_MISSING, message)
+            Finding::error(codes::STORE_MISSING, message)
                 .at(&first.field)
                 .help(help),
         ];

@@ -98,7 +98,7 @@ finds! {
         => Error "ha::check::duplicate_name" at "region_us_east.load_balancer", ["relay"];
 
     no_store: |w| w.regions.iter_mut().for_each(|region| region.stores.clear())
-        => Warning "ha::check::store_missing" at "region_us_east", ["ha.Store"];
+        => Error "ha::check::store_missing" at "region_us_east", ["ha.Store"];
     an_even_store: |w| w.regions[2].stores.clear()
         => Warning "ha::check::store_even" at "region_eu_central.store", ["odd number"];
 

@@ -71,7 +71,8 @@ pub(super) fn drafts<'a>(desired: &'a [Resource], live: &'a [Live]) -> (Vec<Draf
     out.extend(rest.into_iter().map(|live| {
         let gone = counted(&counts, &live.id, &live.spec).unwrap_or_else(|| "no longer in the workspace".to_owned());
         let (action, reason) = if live.protect {
-            let help = "protected: set protect = false and provision once, before it is taken out";
+            let (ws, region) = (&live.labels.ws, &live.id.region);
+            let help = format!("it is protected: `ha destroy {ws} --region {region}` removes it with its data");
             (Action::Conflict, format!("{gone}; {help}"))
         } else {
             (Action::Delete, gone)

@@ -187,7 +187,8 @@ fn a_protected_thing_stays_and_keeps_what_it_stands_on() {
     for name in ["asia-pg-1", "asia-store", "asia-db-1", "asia-net"] {
         assert_eq!(step(&steps, name).action, Action::Conflict, "{name}");
     }
-    assert!(step(&steps, "asia-pg-1").reason.contains("set protect = false"));
+    let reason = &step(&steps, "asia-pg-1").reason;
+    assert!(reason.contains("ha destroy shop --region asia-southeast"), "{reason}");
     assert_eq!(step(&steps, "asia-app-1").action, Action::Delete);
 }
 
