@@ -102,7 +102,7 @@ impl Cluster {
         fs::write(&path, text.replacen(from, to, 1)).expect("workspace.ncl");
     }
 
-    /// Takes the whole region out of `workspace.ncl`.
+    /// Takes the whole region out of `workspace.ncl`, and its name out of `config.toml`.
     pub fn remove_region(&self, region: &str) {
         let path = self.folder().join("workspace.ncl");
         let text = fs::read_to_string(&path).expect("workspace.ncl");
@@ -112,6 +112,9 @@ impl Cluster {
             .unwrap_or_else(|| panic!("workspace.ncl has no {region}"));
         let length = text[from..].find("\n  },\n").expect("the end of the region") + "\n  },\n".len();
         fs::write(&path, [&text[..from], "\n", &text[from + length..]].concat()).expect("workspace.ncl");
+        let path = self.folder().join("config.toml");
+        let text = fs::read_to_string(&path).expect("config.toml");
+        fs::write(&path, text.replace(&format!("region_name = \"{region}\"\n"), "")).expect("config.toml");
     }
 
     // ------------------------------------------------------------ the shell
