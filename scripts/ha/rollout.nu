@@ -19,7 +19,7 @@ export def "rollout run" [
     --debug (-d)  # Say the steps with nothing to do, too.
 ]: table -> table {
     let steps = $in | ha provision | each {|step|
-        if $debug or $step.action != none or $step.error != null { print --stderr ($step | step line) }
+        if $debug or $step.action != none or $step.name == null { print --stderr ($step | step line) }
         $step
     }
     let failed = $steps | where status not-in [done unchanged]
@@ -34,11 +34,12 @@ export def "rollout run" [
     $steps
 }
 
-# A finished step as one line. The only row of a plan with nothing to do has no region, kind and name.
+# A finished step as one line. The only row of a plan with nothing to do has no name.
 def "step line" []: record -> string {
     let step = $in
     let took = if $step.took? == null { "" } else { $" (round took $step.took)" }
-    let what = [$step.region $step.action $step.kind $step.name] | compact | str join " "
+    if $step.name == null { return "  nothing to do" }
+    let what = [$step.region $step.action $step.kind $step.name] | str join " "
     if $step.status == done { $"  ($what)($took)" } else { $"  ($what) ($step.status)($took)(because $step.error)" }
 }
 
