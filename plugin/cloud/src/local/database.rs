@@ -4,37 +4,31 @@ use std::{collections::BTreeMap, time::Duration};
 
 use ha_core::{
     agent::{GuardConfig, Peer, PostgresConfig, StoreConfig, TlsFiles},
-    report::{DatabaseState, NodeReport, NodeRole},
     resource::{Kind, Resource, ResourceId},
     unit::{Ready, StopSignal},
 };
 use serde::Deserialize;
-use tokio::time::Instant;
 
 use super::{
     Local,
     files::{self, read_json},
-    http,
-    layout::{Host, port},
+    layout::port,
     network::{end_all_below, sockets},
-    nodes, programs, record,
+    nodes, programs, record, renew,
     secrets::Password,
     server::{self, APP_DATABASE, APP_USER},
     store,
-    supervisor::tail,
     units::{At, Process},
+    usable,
     workspace::{Addresses, HostKind},
 };
 use crate::ProviderError;
 
-const UNIT: &str = "guard";
+pub(crate) const UNIT: &str = "guard";
 /// `initdb` takes seconds; a copy of a big primary takes as long as its disk.
-const READY_WITHIN: Duration = Duration::from_secs(180);
+pub(crate) const READY_WITHIN: Duration = Duration::from_secs(180);
 const STOPS_WITHIN: Duration = Duration::from_secs(60);
-const ASK_AGAIN: Duration = Duration::from_millis(100);
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
-/// A replica that heard from its primary since then is streaming.
-const STREAMING: Duration = Duration::from_secs(15);
 
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct DatabaseSpec {
@@ -45,7 +39,7 @@ pub(crate) struct DatabaseSpec {
     founder: bool,
     settings: BTreeMap<String, String>,
     /// `region/server` of the other nodes.
-    peers: Vec<String>,
+    pub(crate) peers: Vec<String>,
 }
 
 /// Afterwards the node is a primary that can be written, or a replica that streams.
@@ -85,16 +79,28 @@ pub(crate) async fn ensure(local: &Local, want: &Resource) -> Result<(), Provide
         reload_signal: None,
         stop_timeout: STOPS_WITHIN,
         ready: Ready::Http(format!("http://{}:{}/health", address.direct, port::GUARD)),
-        reads_at_start: vec![restarts_for(config)?],
+        reads_at_start: vec![told_at_once(config)?],
         reads_again: Vec::new(),
         ports: vec![port::GUARD, port::POSTGRES],
     };
-    let log = std::fs::metadata(host.log(UNIT)).map_or(0, |meta| meta.len());
-    let unit = local.put(at, address.direct, &process).await?;
-    if !local.is_off(at) {
-        usable(&want.id, address, &host, log).await?;
-        local.ready(&want.id, at, &unit, READY_WITHIN).await?;
+    if local.is_off(at) {
+        local.put(at, address.direct, &process).await?;
+        return local.finish(want);
     }
+    let log = std::fs::metadata(host.log(UNIT)).map_or(0, |meta| meta.len());
+    let node = usable::Node {
+        id: &want.id,
+        at,
+        address,
+        spec: &spec,
+    };
+    let unit = if local.would_restart(at, &process) && renew::runs(&node).await {
+        renew::renew(local, &node, process).await?
+    } else {
+        local.put(at, address.direct, &process).await?
+    };
+    usable::wait(local, &node, log).await?;
+    local.ready(&want.id, at, &unit, READY_WITHIN).await?;
     local.finish(want)
 }
 
@@ -142,12 +148,9 @@ pub(crate) fn refresh_store_endpoints(local: &Local) -> Result<(), ProviderError
     Ok(())
 }
 
-pub(crate) fn report_url(address: Addresses) -> String {
-    format!("http://{}:{}/report", address.direct, port::GUARD)
-}
-
-/// What of the configuration is worth a restart: not where the store is, nor who was to make the first database.
-fn restarts_for(mut config: GuardConfig) -> Result<String, ProviderError> {
+/// What of the configuration a guard must be told at once: not where the store is, nor who was to make the first
+/// database.
+fn told_at_once(mut config: GuardConfig) -> Result<String, ProviderError> {
     config.store.endpoints.clear();
     config.declared_primary = false;
     serde_json::to_string(&config).map_err(|error| ProviderError::Other {
@@ -218,53 +221,4 @@ fn config(
         sample_interval_ms: u64::try_from(SAMPLE_EVERY.as_millis()).unwrap_or(u64::MAX),
         events: local.layout.region(at.region).events(),
     })
-}
-
-/// # Errors
-/// `NotReady` with what the guard says it waits for.
-async fn usable(id: &ResourceId, address: Addresses, host: &Host, log: u64) -> Result<(), ProviderError> {
-    let deadline = Instant::now() + READY_WITHIN;
-    loop {
-        let detail = match http::get::<NodeReport>(&report_url(address)).await {
-            Ok(report) => match lacks(&report) {
-                None => return Ok(()),
-                Some(detail) => detail,
-            },
-            Err(error) => format!("the guard does not answer ({error}); {}", tail(&host.log(UNIT), log)),
-        };
-        if Instant::now() >= deadline {
-            return Err(ProviderError::NotReady { id: id.clone(), detail });
-        }
-        tokio::time::sleep(ASK_AGAIN).await;
-    }
-}
-
-/// Why the node cannot be used; none when it can.
-pub(crate) fn lacks(report: &NodeReport) -> Option<String> {
-    let database = &report.database;
-    let why = |state: &str| {
-        Some(
-            database
-                .detail
-                .clone()
-                .unwrap_or_else(|| format!("the database {state}")),
-        )
-    };
-    match (database.state, database.role) {
-        (DatabaseState::Running, Some(NodeRole::Primary)) => None,
-        (DatabaseState::Running, Some(NodeRole::Replica)) => match database.upstream_silence {
-            Some(silence) if silence < STREAMING => None,
-            Some(silence) => Some(format!(
-                "the replica heard nothing from its primary for {} s",
-                silence.as_secs()
-            )),
-            None => why("runs as a replica and does not stream"),
-        },
-        (DatabaseState::Running, None) => why("does not answer"),
-        (DatabaseState::Absent, _) => why("was not made yet"),
-        (DatabaseState::Creating, _) => why("is being made"),
-        (DatabaseState::Starting, _) => why("is starting"),
-        (DatabaseState::Stopped, _) => why("is stopped"),
-        (DatabaseState::Failed, _) => why("should run and does not"),
-    }
 }

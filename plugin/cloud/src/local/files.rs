@@ -156,6 +156,17 @@ pub(crate) fn remove_all(path: &Path) -> Result<(), ProviderError> {
     }
 }
 
+/// Afterwards the folder exists; one that is made here lets others pass, whatever the caller's mask is: the database's
+/// user has a folder of its own below.
+pub(crate) fn passage(path: &Path) -> Result<(), ProviderError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(path).map_err(|source| failed("cannot make the folder", path, source))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+        .map_err(|source| failed("cannot set the mode of", path, source))
+}
+
 /// What [`vanish`] is about to remove has a name that starts so.
 const LEAVING: &str = ".removed-";
 

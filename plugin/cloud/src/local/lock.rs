@@ -16,7 +16,7 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    files::{Files, failed, sweep},
+    files::{Files, failed, passage, sweep},
     layout::Layout,
 };
 use crate::ProviderError;
@@ -161,8 +161,7 @@ fn attempt(layout: &Layout, files: &Files, command: &str) -> Result<Tried, Provi
 /// The folder of a workspace is for its owner alone; the root above lets the database's user pass.
 fn prepare(layout: &Layout, files: &Files) -> Result<(), ProviderError> {
     if !layout.root.is_dir() {
-        fs::create_dir_all(&layout.state_root)
-            .map_err(|source| failed("cannot make the folder", &layout.state_root, source))?;
+        passage(&layout.state_root)?;
         files.folder(&layout.root, 0o700)?;
     }
     Ok(())

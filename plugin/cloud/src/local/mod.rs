@@ -17,11 +17,13 @@ mod options;
 mod processes;
 mod programs;
 mod record;
+mod renew;
 mod secrets;
 mod server;
 mod store;
 mod supervisor;
 mod units;
+mod usable;
 mod user;
 mod workspace;
 
@@ -213,6 +215,30 @@ impl Local {
             self.files.copy(original, &copy, PROGRAM)?;
         }
         Ok(copy)
+    }
+
+    /// Afterwards the workspace keeps no copy of `ha-guard` that neither runs nor is to run.
+    fn remove_old_guards(&self) -> Result<(), ProviderError> {
+        let mut kept = vec![self.guard_program()?];
+        for region in self.regions()? {
+            kept.extend(self.supervisor(&region)?.and_then(|supervisor| supervisor.program()));
+            for host in files::names_in(&self.layout.region(&region).hosts())? {
+                let at = At {
+                    region: &region,
+                    host: &host,
+                };
+                for unit in files::names_in(&self.layout.host(&region, &host).units())? {
+                    kept.extend(self.unit(at, unit.trim_end_matches(".json")).map(|unit| unit.program));
+                }
+            }
+        }
+        for name in files::names_in(&self.layout.bin())? {
+            let copy = self.layout.bin().join(name);
+            if !kept.contains(&copy) {
+                files::remove_all(&copy)?;
+            }
+        }
+        Ok(())
     }
 
     async fn power(&self, id: &ResourceId, on: bool) -> Result<(), ProviderError> {

@@ -1,6 +1,6 @@
 //! A region: its folder, the supervisor of its processes, and the relay between it and the other regions.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fs, os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
 
 use ha_core::{
     agent::{Front, RelayConfig},
@@ -66,6 +66,7 @@ pub(crate) async fn ensure(local: &Local, want: &Resource) -> Result<(), Provide
     };
     let unit = local.put(at, address.front, &process).await?;
     local.ready(&want.id, at, &unit, READY_WITHIN).await?;
+    local.remove_old_guards()?;
     local.finish(want)
 }
 
@@ -113,8 +114,9 @@ pub(crate) async fn remove(local: &Local, id: &ResourceId) -> Result<(), Provide
 fn remove_workspace(local: &Local, file: &WorkspaceFile) -> Result<(), ProviderError> {
     files::remove_all(&local.layout.runtime(file.octet))?;
     remove_if_empty(local.layout.runtime_root())?;
-    files::vanish(&local.layout.root, &local.layout.state_root)?;
-    local.record.release(file.octet)
+    // Should we die in between, the workspace claims it again; the other way round nobody would give it back.
+    local.record.release(file.octet)?;
+    files::vanish(&local.layout.root, &local.layout.state_root)
 }
 
 fn remove_if_empty(folder: &std::path::Path) -> Result<(), ProviderError> {
@@ -221,12 +223,29 @@ pub(crate) fn host_folders(local: &Local, at: At) -> Result<(), ProviderError> {
     let octet = sockets.ancestors().nth(2);
     for folder in octet.into_iter().chain(sockets.parent()).chain([sockets.as_path()]) {
         if !folder.is_dir() {
-            fs::create_dir_all(local.layout.runtime_root())
-                .map_err(|source| failed("cannot make the folder", local.layout.runtime_root(), source))?;
+            runtime_root(local)?;
             local.files.folder(folder, 0o700)?;
         }
     }
     Ok(())
+}
+
+/// # Errors
+/// `Taken` when another user made it before us: the folder above may be everybody's.
+fn runtime_root(local: &Local) -> Result<(), ProviderError> {
+    let root = local.layout.runtime_root();
+    files::passage(root)?;
+    let owner = fs::metadata(root)
+        .map_err(|source| failed("cannot look at", root, source))?
+        .uid();
+    let ours = [0, nix::unistd::Uid::effective().as_raw()];
+    if ours.contains(&owner) {
+        return Ok(());
+    }
+    Err(ProviderError::Taken {
+        what: root.display().to_string(),
+        by: format!("user {owner}"),
+    })
 }
 
 /// Where the host's sockets are.

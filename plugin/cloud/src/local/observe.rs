@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use ha_core::{
     names::ProviderName,
-    report::NodeReport,
     resource::{Kind, Labels, Live, ResourceId, Status, spec_hash},
     unit::{UnitState, UnitStatus},
 };
@@ -12,13 +11,14 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    Local, database, http,
+    Local, http,
     layout::{RELAY, port},
     network::sockets,
     record::Record,
     server::APP,
     store,
     units::At,
+    usable,
     workspace::{Addresses, WorkspaceFile},
 };
 use crate::ProviderError;
@@ -187,7 +187,7 @@ async fn status(
     };
     match seen.state {
         UnitState::Ready => match (address, record.complete) {
-            (Some(address), true) => looked_at(id.kind, address).await,
+            (Some(address), true) => looked_at(local, id, at, address, record).await,
             _ => (Status::Running, None),
         },
         UnitState::Starting => (Status::Pending, Some(local.why_not(at, seen))),
@@ -198,19 +198,56 @@ async fn status(
 }
 
 /// Its process runs; whether it does its work only it can say.
-async fn looked_at(kind: Kind, address: Addresses) -> (Status, Option<String>) {
-    match kind {
+async fn looked_at(
+    local: &Local,
+    id: &ResourceId,
+    at: At<'_>,
+    address: Addresses,
+    record: &Record,
+) -> (Status, Option<String>) {
+    let trouble = match id.kind {
+        Kind::Network => fronts_trouble(address).await,
         Kind::Store if !http::is_fine(&store::health_url(address)).await => {
-            (Status::Failed, Some("the member sees no majority of the store".into()))
+            Some("the member sees no majority of the store".into())
         }
-        Kind::Database => match http::get::<NodeReport>(&database::report_url(address)).await {
-            Ok(report) => match database::lacks(&report) {
-                None => (Status::Running, None),
-                Some(detail) => (Status::Failed, Some(detail)),
-            },
-            Err(error) => (Status::Failed, Some(format!("the guard does not answer: {error}"))),
+        Kind::Database => match record.spec(id) {
+            Ok(spec) => {
+                let node = usable::Node {
+                    id,
+                    at,
+                    address,
+                    spec: &spec,
+                };
+                match node.report().await {
+                    Ok(report) => usable::lacks(local, &node, &report).await,
+                    Err(error) => Some(format!("the guard does not answer: {error}")),
+                }
+            }
+            Err(error) => Some(error.to_string()),
         },
-        _ => (Status::Running, None),
+        _ => None,
+    };
+    match trouble {
+        None => (Status::Running, None),
+        Some(detail) => (Status::Failed, Some(detail)),
+    }
+}
+
+/// The first front that the relay could not open.
+async fn fronts_trouble(address: Addresses) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Fronts {
+        fronts: Vec<Front>,
+        error: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Front {
+        error: Option<String>,
+    }
+    let url = format!("http://{}:{}/fronts", address.front, port::RELAY_STATUS);
+    match http::get::<Fronts>(&url).await {
+        Ok(answer) => answer.fronts.into_iter().find_map(|front| front.error).or(answer.error),
+        Err(error) => Some(format!("the relay does not answer: {error}")),
     }
 }
 

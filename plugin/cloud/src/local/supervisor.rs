@@ -99,6 +99,18 @@ impl Supervisor<'_> {
         self.start().await
     }
 
+    /// Afterwards the unit is ending, to be started again.
+    pub(crate) async fn restart(&self, host: &str, unit: &str) -> Result<(), ProviderError> {
+        let path = format!("/hosts/{host}/units/{unit}/restart");
+        let asked = self.request(reqwest::Method::POST, &path, Duration::from_secs(5)).await;
+        asked.map(drop).map_err(|error| ProviderError::Other {
+            what: format!(
+                "the supervisor of {} does not restart {unit} on {host}: {error}",
+                self.region
+            ),
+        })
+    }
+
     /// Afterwards no unit of the region runs, and neither does the supervisor.
     pub(crate) async fn stop(&self) -> Result<(), ProviderError> {
         let Some(process) = self.process() else { return Ok(()) };

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -13,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     addresses::Octets,
-    files::{Files, ReadError, read_json},
+    files::{Files, ReadError, passage, read_json},
     layout::{Layout, RELAY},
 };
 use crate::ProviderError;
@@ -259,8 +258,7 @@ impl WorkspaceRecord {
     }
 
     fn make(&self) -> Result<WorkspaceFile, ProviderError> {
-        fs::create_dir_all(&self.layout.state_root)
-            .map_err(|source| super::files::failed("cannot make the folder", &self.layout.state_root, source))?;
+        passage(&self.layout.state_root)?;
         self.files.folder(&self.layout.root, 0o700)?;
         self.octets.claim(&self.layout, |octet| {
             let file = WorkspaceFile {

@@ -108,19 +108,39 @@ async fn a_whole_region_comes_up_heals_and_goes() {
     for (_, pid) in runs(&region) {
         kill(Pid::from_raw(pid), Signal::SIGKILL).expect("kill");
     }
-    let postmaster = fs::read_to_string(region.join("hosts/db-1/data/postgres/postmaster.pid")).expect("running");
-    let postmaster: i32 = postmaster
-        .lines()
-        .next()
-        .and_then(|line| line.parse().ok())
-        .expect("pid");
-    kill(Pid::from_raw(postmaster), Signal::SIGKILL).expect("kill");
+    kill(Pid::from_raw(postmaster(&region)), Signal::SIGKILL).expect("kill");
     machine.make(&resources).await;
     until("a write after the fall", Duration::from_secs(20), async || {
         let answer = reqwest::Client::new().post(format!("{http}/write")).send().await.ok()?;
         answer.status().is_success().then_some(())
     })
     .await;
+
+    // A setting that can be read again leaves the database running; another one restarts it.
+    let node = resources
+        .iter_mut()
+        .find(|it| it.id.kind == Kind::Database)
+        .expect("declared");
+    let before = postmaster(&region);
+    node.spec["settings"]["work_mem"] = "9MB".into();
+    let changed = node.clone();
+    machine.make(std::slice::from_ref(&changed)).await;
+    let mut wrong = changed.clone();
+    wrong.spec["settings"]["work_mem"] = "a lot".into();
+    wrong.spec["settings"]["max_connections"] = "70".into();
+    let error = machine.provider.ensure(&wrong).await.expect_err("refused");
+    assert!(error.to_string().contains("the value of work_mem and"), "{error}");
+    assert_eq!(machine.live(&wrong.id).await.status, Status::Pending);
+    machine.make(&[changed]).await;
+    assert_eq!(postmaster(&region), before, "{}", machine.logs());
+    let node = resources
+        .iter_mut()
+        .find(|it| it.id.kind == Kind::Database)
+        .expect("declared");
+    node.spec["settings"]["max_connections"] = "60".into();
+    let changed = node.clone();
+    machine.make(&[changed]).await;
+    assert_ne!(postmaster(&region), before);
     machine.destroy(&resources).await;
 }
 
@@ -350,6 +370,11 @@ async fn another_workspace_file_is_refused() {
     );
     fs::remove_file(machine.folder.path().join("other.ncl")).expect("remove");
     machine.destroy(&[network("us-east")]).await;
+}
+
+fn postmaster(region: &std::path::Path) -> i32 {
+    let text = fs::read_to_string(region.join("hosts/db-1/data/postgres/postmaster.pid")).expect("running");
+    text.lines().next().and_then(|line| line.parse().ok()).expect("pid")
 }
 
 /// Unit to the number of its process, by the run files of a region.

@@ -1,0 +1,138 @@
+//! Whether a database node does its work, by its own word and, while that is too new to say, by its primary's.
+
+use std::time::Duration;
+
+use ha_core::{
+    agent::stream_name,
+    report::{DatabaseState, NodeReport, NodeRole},
+    resource::ResourceId,
+};
+use tokio::time::Instant;
+
+use super::{
+    Local,
+    database::{DatabaseSpec, READY_WITHIN, UNIT},
+    http,
+    layout::port,
+    nodes,
+    supervisor::tail,
+    units::At,
+    workspace::Addresses,
+};
+use crate::ProviderError;
+
+/// A replica that heard from its primary since then is streaming.
+const STREAMING: Duration = Duration::from_secs(15);
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+
+/// One database node, and where it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Node<'a> {
+    pub(crate) id: &'a ResourceId,
+    pub(crate) at: At<'a>,
+    pub(crate) address: Addresses,
+    pub(crate) spec: &'a DatabaseSpec,
+}
+
+impl Node<'_> {
+    pub(crate) async fn report(&self) -> Result<NodeReport, String> {
+        report(self.address).await
+    }
+}
+
+/// Afterwards the node is a primary that can be written, or a replica that streams. `log` is how long the guard's log
+/// was before.
+///
+/// # Errors
+/// `NotReady` with what the guard says it waits for.
+pub(crate) async fn wait(local: &Local, node: &Node<'_>, log: u64) -> Result<(), ProviderError> {
+    let deadline = Instant::now() + READY_WITHIN;
+    let path = local.layout.host(node.at.region, node.at.host).log(UNIT);
+    loop {
+        let detail = match node.report().await {
+            Ok(report) => match lacks(local, node, &report).await {
+                None => return Ok(()),
+                Some(detail) => detail,
+            },
+            Err(error) => format!("the guard does not answer ({error}); {}", tail(&path, log)),
+        };
+        if Instant::now() >= deadline {
+            return Err(ProviderError::NotReady {
+                id: node.id.clone(),
+                detail,
+            });
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
+
+/// Why the node cannot be used; none when it can.
+pub(crate) async fn lacks(local: &Local, node: &Node<'_>, report: &NodeReport) -> Option<String> {
+    let lack = own_word(report)?;
+    // A replica that has just begun to stream hears nothing from an idle primary for seconds.
+    let fresh = report.database.role == Some(NodeRole::Replica) && report.database.upstream_silence.is_none();
+    if fresh && primary_sends(local, node).await {
+        None
+    } else {
+        Some(lack)
+    }
+}
+
+fn own_word(report: &NodeReport) -> Option<String> {
+    let database = &report.database;
+    let why = |state: &str| {
+        Some(
+            database
+                .detail
+                .clone()
+                .unwrap_or_else(|| format!("the database {state}")),
+        )
+    };
+    match (database.state, database.role) {
+        (DatabaseState::Running, Some(NodeRole::Primary)) => None,
+        (DatabaseState::Running, Some(NodeRole::Replica)) => match database.upstream_silence {
+            Some(silence) if silence < STREAMING => None,
+            Some(silence) => Some(format!(
+                "the replica heard nothing from its primary for {} s",
+                silence.as_secs()
+            )),
+            None => why("runs as a replica and does not stream"),
+        },
+        (DatabaseState::Running, None) => why("does not answer"),
+        (DatabaseState::Absent, _) => why("was not made yet"),
+        (DatabaseState::Creating, _) => why("is being made"),
+        (DatabaseState::Starting, _) => why("is starting"),
+        (DatabaseState::Stopped, _) => why("is stopped"),
+        (DatabaseState::Failed, _) => why("should run and does not"),
+    }
+}
+
+/// The primary says that it streams to this node, and that the node answered.
+async fn primary_sends(local: &Local, node: &Node<'_>) -> bool {
+    let places: Vec<String> = node
+        .spec
+        .peers
+        .iter()
+        .cloned()
+        .chain([format!("{}/{}", node.at.region, node.at.host)])
+        .collect();
+    let (Ok(Some(file)), Ok(mut nodes)) = (local.record.read(), nodes::read(&places)) else {
+        return false;
+    };
+    let Some(own) = nodes.pop().map(|own| stream_name(&own.name)) else {
+        return false;
+    };
+    let peers = nodes.iter().filter_map(|peer| file.address(&peer.region, &peer.server));
+    let reports = futures::future::join_all(peers.map(report)).await;
+    reports.into_iter().flatten().any(|report| {
+        let ours = |node: &str| stream_name(node) == own || node == own;
+        let mut senders = report.database.senders.iter();
+        report.database.role == Some(NodeRole::Primary)
+            && senders.any(|it| ours(&it.node) && it.state == "streaming" && it.replayed.is_some())
+    })
+}
+
+/// We are the operator, and ask every guard directly.
+async fn report(address: Addresses) -> Result<NodeReport, String> {
+    http::get(&format!("http://{}:{}/report", address.direct, port::GUARD)).await
+}
