@@ -37,17 +37,9 @@ fn a_provision_that_was_killed_is_finished_by_the_next() {
         if let Some(process) = process {
             process.kill();
         }
-        eventually("the shell and its plugin to be gone", SOON, || {
-            let plugins = cluster
-                .processes()
-                .into_iter()
-                .filter(|it| it.name().starts_with("nu_plugin_ha"))
-                .count();
-            if shell.finished() && plugins == 0 {
-                Ok(())
-            } else {
-                Err(format!("{plugins} plugins"))
-            }
+        // Its plugin may need a moment to notice; the next command waits for that by itself.
+        eventually("the shell to be gone", SOON, || {
+            shell.finished().then_some(()).ok_or_else(|| "it goes on".into())
         });
     }
     cluster.provision();

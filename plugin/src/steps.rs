@@ -90,19 +90,18 @@ pub(crate) fn planned(steps: &[Step]) -> Vec<Row> {
     }
 }
 
-/// Waits for the writer's lock up to `wait` and tells the operator whom for; none asks once.
+/// How long the plugin of a shell that was killed may need to notice, and to end the step under way.
+const LETTING_GO: Duration = Duration::from_secs(5);
+
+/// Waits for the writer's lock up to `wait` and tells the operator whom for. Without `wait` it gives a holder
+/// that is just ending the time to do so: "run it again" after a kill must not answer "busy".
 pub(crate) async fn lock(
     provider: &LocalProvider,
     command: &str,
     wait: Option<Duration>,
 ) -> Result<WriterLock, Failed> {
-    let held = match wait {
-        None => provider.try_lock(command),
-        Some(wait) => {
-            let say = |holder: &LockHolder| eprintln!("ha: waiting for {holder}");
-            provider.lock_wait(command, wait, say).await
-        }
-    };
+    let say = |holder: &LockHolder| eprintln!("ha: waiting for {holder}");
+    let held = provider.lock_wait(command, wait.unwrap_or(LETTING_GO), say).await;
     held.map_err(|error| match error {
         ProviderError::Taken { by, .. } => Failed::Busy(by),
         other => other.into(),

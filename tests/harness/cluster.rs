@@ -294,7 +294,8 @@ impl Cluster {
 
     /// Removes everything, as a user does; a second time is fine.
     pub fn destroy(&self) -> Vec<Row> {
-        self.rows(&format!("ha destroy {}", self.name))
+        // A shell that a test killed may still be letting go.
+        self.rows(&format!("ha destroy {} --wait 1min", self.name))
     }
 
     /// What should not be there any more.

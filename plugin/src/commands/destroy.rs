@@ -54,7 +54,7 @@ impl PluginCommand for Destroy {
             .param(
                 Flag::new("wait")
                     .arg(SyntaxShape::Duration)
-                    .desc("for another shell that is changing the same workspace; without it that is an error"),
+                    .desc("for another shell that is changing the same workspace; default: 5sec"),
             )
             .input_output_type(Type::Nothing, Type::table())
     }

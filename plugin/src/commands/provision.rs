@@ -32,7 +32,7 @@ impl PluginCommand for Provision {
             .param(
                 Flag::new("wait")
                     .arg(SyntaxShape::Duration)
-                    .desc("for another shell that is changing the same workspace; without it that is an error"),
+                    .desc("for another shell that is changing the same workspace; default: 5sec"),
             )
             .input_output_types(vec![(Type::Nothing, Type::table()), (Type::table(), Type::table())])
     }
