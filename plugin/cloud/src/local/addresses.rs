@@ -102,6 +102,7 @@ impl Octets {
         if fs::read(&path).is_ok_and(|owner| owner == layout.root.as_os_str().as_bytes()) {
             fs::remove_file(&path).map_err(|source| failed("cannot remove", &path, source))?;
         }
+        self.forget_stale();
         match fs::remove_dir(&self.folder) {
             Err(error) if !matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound) => {
                 Err(failed("cannot remove", &self.folder, error))
@@ -140,6 +141,19 @@ impl Octets {
     fn write(&self, octet: u8, owner: &Path) -> Result<(), ProviderError> {
         let path = self.folder.join(octet.to_string());
         fs::write(&path, owner.as_os_str().as_bytes()).map_err(|source| failed("cannot write", &path, source))
+    }
+
+    /// Claims of workspaces whose folders somebody removed count for nothing; they only keep the folder alive.
+    fn forget_stale(&self) {
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let octet = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            if let (Some(octet), Ok(owner)) = (octet, fs::read(entry.path()))
+                && !holds(Path::new(std::ffi::OsStr::from_bytes(&owner)), octet)
+            {
+                // The next one to let go tries again.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
     }
 
     /// Who else has it.
