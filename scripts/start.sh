@@ -58,5 +58,5 @@ Try next:
   ./scripts/nu.sh -c 'ha inventory | group-by kind'     everything that exists
   ./scripts/nu.sh                                       a shell with `ha` in it: type ha and press Tab
 
-Everything goes away again with: ./scripts/nu.sh -c 'ha destroy'
+Everything goes away again with: ./scripts/nu.sh -c 'ha destroy shop'
 END

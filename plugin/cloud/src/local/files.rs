@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Write},
+    io::{self, Read, Seek, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
@@ -193,6 +193,21 @@ pub(crate) fn sweep(beside: &Path, name: Option<&str>) -> Result<(), ProviderErr
     Ok(())
 }
 
+/// Whether the last that a program logged names a full disk, in the words of `strerror(ENOSPC)`.
+/// An unreadable log tells nothing.
+pub(crate) fn tells_of_a_full_disk(log: &Path) -> bool {
+    const TAIL: u64 = 64 << 10;
+    let tail = || -> io::Result<String> {
+        let mut file = File::open(log)?;
+        let start = file.metadata()?.len().saturating_sub(TAIL);
+        file.seek(io::SeekFrom::Start(start))?;
+        let mut tail = Vec::new();
+        file.take(TAIL).read_to_end(&mut tail)?;
+        Ok(String::from_utf8_lossy(&tail).to_lowercase())
+    };
+    tail().is_ok_and(|tail| tail.contains("no space left on device"))
+}
+
 /// The one place where an error of the file system becomes a provider's.
 pub(crate) fn failed(what: &str, path: &Path, source: io::Error) -> ProviderError {
     match source.kind() {
@@ -270,5 +285,27 @@ mod tests {
         assert_eq!(error.code(), "ha::provider::refused");
         assert!(error.to_string().contains("/state/shop"), "{error}");
         assert!(error.help().is_some_and(|help| help.contains("again")));
+    }
+    #[test]
+    fn a_full_disk_is_found_under_what_was_logged_after_it() {
+        let dir = tempfile::tempdir().expect("temp");
+        let log = dir.path().join("etcd.log");
+        assert!(!tells_of_a_full_disk(&log));
+        fs::write(
+            &log,
+            format!(
+                "{}panic: write: no space left on device\n{}",
+                "a".repeat(1 << 20),
+                "goroutine 7\n".repeat(500)
+            ),
+        )
+        .expect("write");
+        assert!(tells_of_a_full_disk(&log));
+        fs::write(
+            &log,
+            "no space left on device\n".to_owned() + &"all is well\n".repeat(1 << 14),
+        )
+        .expect("write");
+        assert!(!tells_of_a_full_disk(&log), "long ago");
     }
 }

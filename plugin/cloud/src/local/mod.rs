@@ -110,6 +110,15 @@ impl LocalProvider {
         self.local.layout.regions().exists()
     }
 
+    /// What [`Provider::observe`] lists, without asking any process: where things are, and which are switched off.
+    /// For whoever asks them itself and must not wait for one that is stuck; `Running` is not an observation here.
+    ///
+    /// # Errors
+    /// As of [`Provider::observe`]: a folder that cannot be read to its end.
+    pub fn known(&self) -> Result<Vec<Live>, ProviderError> {
+        observe::known(&self.local)
+    }
+
     /// Whoever changes the world holds this meanwhile; `command` is what the others are told.
     ///
     /// # Errors

@@ -39,6 +39,28 @@ pub(crate) async fn all(local: &Local) -> Result<Vec<Live>, ProviderError> {
     Ok(futures::future::join_all(seen).await)
 }
 
+/// Everything by its files alone, in order of identity: where it is, and whether it is switched off. Nobody is
+/// asked, so nothing that is stuck delays it; `Running` says no more than that it is meant to.
+pub(crate) fn known(local: &Local) -> Result<Vec<Live>, ProviderError> {
+    let Some(file) = local.record.read()? else {
+        return Ok(Vec::new());
+    };
+    let records = local.records()?;
+    let known = records.iter().map(|(id, record)| match record {
+        Err(why) => damaged(local, id, why),
+        Ok(record) => {
+            let host = host_of(id, &record.spec);
+            let at = At {
+                region: id.region.as_str(),
+                host: &host,
+            };
+            let status = switched_off(local, at).unwrap_or((Status::Running, None));
+            described(local, &file, id, at, record, status)
+        }
+    });
+    Ok(known.collect())
+}
+
 /// # Errors
 /// `NotFound` when there is no such resource.
 pub(crate) async fn one(local: &Local, id: &ResourceId) -> Result<Live, ProviderError> {
@@ -77,11 +99,26 @@ async fn live(
         Ok(record) => record,
         Err(why) => return damaged(local, id, why),
     };
-    let region = id.region.as_str();
     let host = host_of(id, &record.spec);
-    let at = At { region, host: &host };
-    let address = file.address(region, &host);
-    let (status, detail) = match status(local, units, id, at, address, record).await {
+    let at = At {
+        region: id.region.as_str(),
+        host: &host,
+    };
+    let address = file.address(at.region, at.host);
+    let status = status(local, units, id, at, address, record).await;
+    described(local, file, id, at, record, status)
+}
+
+fn described(
+    local: &Local,
+    file: &WorkspaceFile,
+    id: &ResourceId,
+    at: At<'_>,
+    record: &Record,
+    status: (Status, Option<String>),
+) -> Live {
+    let address = file.address(at.region, at.host);
+    let (status, detail) = match status {
         (Status::Running, _) if !record.complete => (Status::Pending, Some("was not finished".to_owned())),
         other => other,
     };
@@ -149,8 +186,8 @@ async fn status(
     address: Option<Addresses>,
     record: &Record,
 ) -> (Status, Option<String>) {
-    if local.is_off(at) {
-        return (Status::Off, Some(format!("{} is switched off", at.host)));
+    if let Some(off) = switched_off(local, at) {
+        return off;
     }
     let Some(Some(units)) = units.get(at.region) else {
         let detail = format!("the supervisor of {} does not answer", at.region);
@@ -195,6 +232,12 @@ async fn status(
             (Status::Failed, Some(local.why_not(at, seen)))
         }
     }
+}
+
+fn switched_off(local: &Local, at: At<'_>) -> Option<(Status, Option<String>)> {
+    local
+        .is_off(at)
+        .then(|| (Status::Off, Some(format!("{} is switched off", at.host))))
 }
 
 /// Its process runs; whether it does its work only it can say.

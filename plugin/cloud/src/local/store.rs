@@ -1,7 +1,12 @@
 //! One member of the agreement store. There is one cluster per workspace: the first member founds it, the others are
 //! added to it, and nothing ever founds a second one beside it.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use ha_core::{
     resource::{Kind, Resource, ResourceId},
@@ -189,11 +194,12 @@ async fn birth(local: &Local, site: &Site, at: At<'_>, host: &Host) -> Result<(O
     let path = host.etc("etcd.birth");
     let data = host.data(UNIT);
     let (_, others) = sites(local, &site.id)?;
-    if data.join("member").is_dir() {
-        if !was_removed(local, site, &others, host).await? {
-            return Ok((None, fs::read_to_string(&path).unwrap_or_default()));
-        }
-        // A removal was cut short after the cluster had agreed to it; this number never comes back.
+    // A member that began and was removed is the rest of a removal cut short after the cluster had agreed to it: its
+    // number never comes back.
+    if has_begun(&data) && !was_removed(local, site, &others, host).await? {
+        return Ok((None, fs::read_to_string(&path).unwrap_or_default()));
+    }
+    if data.exists() {
         local.take(at, UNIT).await?;
         files::remove_all(&data)?;
     }
@@ -210,6 +216,12 @@ async fn birth(local: &Local, site: &Site, at: At<'_>, host: &Host) -> Result<(O
     let mark = random_text()?;
     local.files.write(&path, mark.as_bytes(), PLAIN)?;
     Ok((Some(birth), mark))
+}
+
+/// The member has a log, which etcd puts in place whole; without one it never voted, whatever else its first start
+/// left behind (a full disk leaves a folder and an empty table).
+fn has_begun(data: &Path) -> bool {
+    fs::read_dir(data.join("member/wal")).is_ok_and(|mut entries| entries.next().is_some())
 }
 
 /// A majority says that the member is none of theirs. Where nobody can say it, it is.
@@ -357,7 +369,7 @@ fn sites(local: &Local, of: &ResourceId) -> Result<(Option<Site>, Vec<Site>), Pr
         {
             // One whose creation died before it had data never was a member that could answer.
             let host = local.layout.host(id.region.as_str(), &server);
-            if id == *of || record.complete || host.data(UNIT).join("member").is_dir() {
+            if id == *of || record.complete || has_begun(&host.data(UNIT)) {
                 all.push(Site { id, server, address });
             }
         }

@@ -198,6 +198,12 @@ impl Local {
             UnitState::Stopping => "is ending",
         };
         let log = self.layout.host(at.region, at.host).log(&status.unit);
+        // What a program says of a full disk drowns in what it says while it dies of it.
+        if status.state != UnitState::Ready && files::tells_of_a_full_disk(&log) {
+            let folder = self.layout.root.display();
+            let (unit, log) = (&status.unit, log.display());
+            return format!("no space left in {folder}: {unit} {state}; free some and run it again (log: {log})");
+        }
         match &status.last_error {
             Some(error) => format!("{} {state}: {error} (log: {})", status.unit, log.display()),
             None => format!("{} {state} (log: {})", status.unit, log.display()),
