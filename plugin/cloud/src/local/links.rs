@@ -5,13 +5,15 @@ use std::{collections::BTreeMap, time::Duration};
 use ha_core::unit::{Link, Links};
 use serde::Deserialize;
 
-use super::{
-    Local,
-    files::{ReadError, read_json},
-    http,
-    layout::{RELAY, port},
-};
 use crate::ProviderError;
+use crate::local::{
+    Local,
+    process::http,
+    state::{
+        files::{ReadError, read_json},
+        layout::{RELAY, port},
+    },
+};
 
 /// One direction between two regions.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,31 +1,10 @@
 //! The same resources on this machine: folders and processes on loopback addresses, with the real programs.
 
-mod addresses;
-mod balancing;
-mod database;
-mod files;
-mod http;
-mod layout;
+mod kinds;
 mod links;
-mod listeners;
-mod load_balancer;
-mod lock;
-mod network;
-mod nodes;
 mod observe;
-mod options;
-mod processes;
-mod programs;
-mod record;
-mod renew;
-mod secrets;
-mod server;
-mod store;
-mod supervisor;
-mod units;
-mod usable;
-mod user;
-mod workspace;
+mod process;
+mod state;
 
 use std::{
     collections::BTreeMap,
@@ -40,17 +19,23 @@ use async_trait::async_trait;
 use ha_core::resource::{Kind, Live, Resource, ResourceId};
 
 pub use links::{LinkCounters, LinkRow};
-pub use lock::{LockHolder, WriterLock};
-pub use options::LocalOptions;
-pub use user::RunAs;
+pub use state::{
+    lock::{LockHolder, WriterLock},
+    options::LocalOptions,
+    user::RunAs,
+};
 
 use crate::{Account, Provider, ProviderError};
-use addresses::Octets;
-use files::{Files, PLAIN, PROGRAM, failed};
-use layout::Layout;
-use secrets::Secrets;
-use units::At;
-use workspace::WorkspaceRecord;
+use kinds::{database, load_balancer, network, server, store};
+use process::units::At;
+use state::{
+    addresses::Octets,
+    files::{self, Files, PLAIN, PROGRAM, failed},
+    layout::Layout,
+    lock,
+    secrets::Secrets,
+    workspace::WorkspaceRecord,
+};
 
 /// After this long a server that was switched on or off is said to be neither.
 const POWER_WITHIN: Duration = Duration::from_secs(90);

@@ -10,18 +10,17 @@ use ha_core::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{
-    Local, http,
-    layout::{RELAY, port},
-    network::sockets,
-    record::Record,
-    server::APP,
-    store,
-    units::At,
-    usable,
-    workspace::{Addresses, WorkspaceFile},
-};
 use crate::ProviderError;
+use crate::local::{
+    Local,
+    kinds::{network::sockets, server::APP, store, usable},
+    process::{http, units::At},
+    state::{
+        layout::{RELAY, port},
+        record::Record,
+        workspace::{Addresses, WorkspaceFile},
+    },
+};
 
 /// By region; none where the supervisor does not answer.
 type Units = BTreeMap<String, Option<Vec<UnitStatus>>>;

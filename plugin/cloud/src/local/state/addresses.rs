@@ -17,12 +17,14 @@ use nix::unistd::Uid;
 use rustix::fs::{FlockOperation, flock};
 use serde::Deserialize;
 
-use super::{
-    files::{ReadError, failed, read_json},
-    layout::Layout,
-    listeners,
-};
 use crate::ProviderError;
+use crate::local::{
+    process::listeners,
+    state::{
+        files::{ReadError, failed, read_json},
+        layout::Layout,
+    },
+};
 
 const FIRST: u8 = 1;
 const LAST: u8 = 254;

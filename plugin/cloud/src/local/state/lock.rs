@@ -15,11 +15,11 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{
+use crate::ProviderError;
+use crate::local::state::{
     files::{Files, failed, passage, sweep},
     layout::Layout,
 };
-use crate::ProviderError;
 
 /// Who holds the lock; only as good as the moment it was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

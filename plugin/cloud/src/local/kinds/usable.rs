@@ -9,17 +9,16 @@ use ha_core::{
 };
 use tokio::time::Instant;
 
-use super::{
-    Local,
-    database::{DatabaseSpec, READY_WITHIN, UNIT},
-    http,
-    layout::port,
-    nodes,
-    supervisor::tail,
-    units::At,
-    workspace::Addresses,
-};
 use crate::ProviderError;
+use crate::local::{
+    Local,
+    kinds::{
+        database::{DatabaseSpec, READY_WITHIN, UNIT},
+        nodes,
+    },
+    process::{http, supervisor::tail, units::At},
+    state::{layout::port, workspace::Addresses},
+};
 
 /// A replica that heard from its primary since then is streaming.
 const STREAMING: Duration = Duration::from_secs(15);

@@ -17,18 +17,22 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{
-    Local, database,
-    files::{self, PLAIN},
-    http,
-    layout::{Host, port},
-    programs, record,
-    secrets::random_text,
-    server,
-    units::{At, Process},
-    workspace::{Addresses, HostKind},
-};
 use crate::ProviderError;
+use crate::local::{
+    Local,
+    kinds::{database, server},
+    process::{
+        http, programs,
+        units::{At, Process},
+    },
+    state::{
+        files::{self, PLAIN},
+        layout::{Host, port},
+        record,
+        secrets::random_text,
+        workspace::{Addresses, HostKind},
+    },
+};
 
 const UNIT: &str = "etcd";
 const READY_WITHIN: Duration = Duration::from_secs(40);

@@ -7,8 +7,8 @@ use ha_edge::haproxy::{APP, Admin, AdminError, ServerRow, ServerState};
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::{Local, network::sockets, units::At};
 use crate::ProviderError;
+use crate::local::{Local, kinds::network::sockets, process::units::At};
 
 /// A session that is longer than this is ended with its server.
 pub(crate) const DRAINS_WITHIN: Duration = Duration::from_secs(10);

@@ -15,13 +15,15 @@ use ha_core::{
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{
-    Local,
-    files::{self, read_json},
-    layout::Host,
-    listeners,
-};
 use crate::ProviderError;
+use crate::local::{
+    Local,
+    process::listeners,
+    state::{
+        files::{self, read_json},
+        layout::Host,
+    },
+};
 
 /// The supervisor answers at once and does not call back.
 const ASK_AGAIN: Duration = Duration::from_millis(50);

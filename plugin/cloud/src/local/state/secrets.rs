@@ -11,11 +11,11 @@ use rcgen::{
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Deserialize, Serialize};
 
-use super::{
+use crate::ProviderError;
+use crate::local::state::{
     files::{Files, PLAIN, SECRET, failed, read_json},
     layout::{Host, Layout},
 };
-use crate::ProviderError;
 
 const DAY: time::Duration = time::Duration::days(1);
 /// Clocks of the processes are one clock; this is for whoever set it back.
@@ -131,7 +131,7 @@ impl Secrets {
             .signed_by(&key, &issuer)
             .map_err(certificate)?;
         // What it was made for comes last: dying before that makes all of it once more.
-        super::files::remove_all(&host.tls("made.json"))?;
+        crate::local::state::files::remove_all(&host.tls("made.json"))?;
         self.files.write(&host.tls("ca.pem"), authority.as_bytes(), PLAIN)?;
         self.files
             .write(&host.tls("key.pem"), key.serialize_pem().as_bytes(), SECRET)?;

@@ -10,12 +10,12 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{
+use crate::ProviderError;
+use crate::local::state::{
     addresses::Octets,
     files::{Files, ReadError, passage, read_json},
     layout::{Layout, RELAY},
 };
-use crate::ProviderError;
 
 /// Grows when an older `ha` could do harm with the folder.
 const FORMAT: u32 = 1;
@@ -175,7 +175,9 @@ impl WorkspaceRecord {
                 );
             }
             Ok(None) => return Ok(None),
-            Err(ReadError::Unreadable(error)) => return Err(super::files::failed("cannot read", &path, error)),
+            Err(ReadError::Unreadable(error)) => {
+                return Err(crate::local::state::files::failed("cannot read", &path, error));
+            }
             Err(error @ ReadError::Damaged(_)) => {
                 return refused(
                     format!("{} {error}", path.display()),

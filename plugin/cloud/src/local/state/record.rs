@@ -10,11 +10,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{
-    Local,
-    files::{self, read_json},
-};
 use crate::ProviderError;
+use crate::local::{
+    Local,
+    state::files::{self, read_json},
+};
 
 /// `resources/<kind>.<name>.json`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -11,14 +11,12 @@ use ha_core::unit::{RunFile, UnitStatus};
 use rustix::process::Signal;
 use tokio::time::Instant;
 
-use super::{
-    Local,
-    files::{failed, read_json},
-    http,
-    processes::Process,
-    programs,
-};
 use crate::ProviderError;
+use crate::local::{
+    Local,
+    process::{http, processes::Process, programs},
+    state::files::{failed, read_json},
+};
 
 const STARTS_WITHIN: Duration = Duration::from_secs(15);
 /// Whoever is asked for something that takes longer answers before it is done.

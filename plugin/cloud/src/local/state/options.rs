@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use ha_core::names::WorkspaceName;
 use nix::unistd::Uid;
 
-use super::user::{self, RunAs};
 use crate::ProviderError;
+use crate::local::state::user::{self, RunAs};
 
 /// All that the local provider must be told; it reads no environment of its own (the plugin's is frozen at its start).
 #[derive(Clone, Debug)]

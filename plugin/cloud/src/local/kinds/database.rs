@@ -9,20 +9,27 @@ use ha_core::{
 };
 use serde::Deserialize;
 
-use super::{
-    Local,
-    files::{self, read_json},
-    layout::port,
-    network::{end_all_below, sockets},
-    nodes, programs, record, renew,
-    secrets::Password,
-    server::{self, APP_DATABASE, APP_USER},
-    store,
-    units::{At, Process},
-    usable,
-    workspace::{Addresses, HostKind},
-};
 use crate::ProviderError;
+use crate::local::{
+    Local,
+    kinds::{
+        network::{end_all_below, sockets},
+        nodes, renew,
+        server::{self, APP_DATABASE, APP_USER},
+        store, usable,
+    },
+    process::{
+        programs,
+        units::{At, Process},
+    },
+    state::{
+        files::{self, read_json},
+        layout::port,
+        record,
+        secrets::Password,
+        workspace::{Addresses, HostKind},
+    },
+};
 
 pub(crate) const UNIT: &str = "guard";
 /// `initdb` takes seconds; a copy of a big primary takes as long as its disk.
@@ -67,7 +74,7 @@ pub(crate) async fn ensure(local: &Local, want: &Resource) -> Result<(), Provide
     local.begin(want)?;
     server::certificate(local, at, address)?;
     let config = config(local, at, address, &spec, bin_dir)?;
-    super::network::refresh_relays(local)?;
+    crate::local::kinds::network::refresh_relays(local)?;
     let path = host.etc("guard.json");
     local.files.write_json_if_changed(&path, &config)?;
     let process = Process {

@@ -10,18 +10,26 @@ use ha_core::{
 use ha_edge::haproxy::{self, Admin, Algorithm, AppServer, AppSide, DatabaseNode, DatabaseSide, HaproxyInput, Https};
 use serde::Deserialize;
 
-use super::{
-    Local,
-    balancing::{self, DRAINS_WITHIN, admin},
-    files::{PLAIN, failed},
-    layout::port,
-    network::{host_folders, refresh_relays, sockets},
-    nodes::{self, Node},
-    programs, record, server,
-    units::{At, Process},
-    workspace::{Addresses, HostKind, check_host_name},
-};
 use crate::ProviderError;
+use crate::local::{
+    Local,
+    kinds::{
+        balancing::{self, DRAINS_WITHIN, admin},
+        network::{host_folders, refresh_relays, sockets},
+        nodes::{self, Node},
+        server,
+    },
+    process::{
+        programs,
+        units::{At, Process},
+    },
+    state::{
+        files::{PLAIN, failed},
+        layout::port,
+        record,
+        workspace::{Addresses, HostKind, check_host_name},
+    },
+};
 
 const UNIT: &str = "haproxy";
 const READY_WITHIN: Duration = Duration::from_secs(20);

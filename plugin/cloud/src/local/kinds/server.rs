@@ -9,18 +9,26 @@ use ha_core::{
 };
 use serde::Deserialize;
 
-use super::{
-    Local, balancing,
-    files::{self, PLAIN, SECRET},
-    http,
-    layout::port,
-    network::{end_all_below, host_folders, refresh_relays, sockets},
-    nodes, record,
-    secrets::Password,
-    units::{At, Process},
-    workspace::{Addresses, HostKind, check_host_name},
-};
 use crate::ProviderError;
+use crate::local::{
+    Local,
+    kinds::{
+        balancing,
+        network::{end_all_below, host_folders, refresh_relays, sockets},
+        nodes,
+    },
+    process::{
+        http,
+        units::{At, Process},
+    },
+    state::{
+        files::{self, PLAIN, SECRET},
+        layout::port,
+        record,
+        secrets::Password,
+        workspace::{Addresses, HostKind, check_host_name},
+    },
+};
 
 pub(crate) const APP: &str = "app";
 /// User and database of the application.

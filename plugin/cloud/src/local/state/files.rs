@@ -10,8 +10,8 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::user::RunAs;
 use crate::ProviderError;
+use crate::local::state::user::RunAs;
 
 /// Readable by its owner alone: passwords and keys.
 pub(crate) const SECRET: u32 = 0o600;

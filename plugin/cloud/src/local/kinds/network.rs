@@ -9,16 +9,19 @@ use ha_core::{
 };
 use rustix::process::Signal;
 
-use super::{
-    Local,
-    files::{self, failed},
-    layout::{RELAY, port},
-    links,
-    processes::Process,
-    units::{self, At},
-    workspace::{HostKind, WorkspaceFile, check_host_name},
-};
 use crate::ProviderError;
+use crate::local::{
+    Local, links,
+    process::{
+        processes::Process,
+        units::{self, At},
+    },
+    state::{
+        files::{self, failed},
+        layout::{RELAY, port},
+        workspace::{HostKind, WorkspaceFile, check_host_name},
+    },
+};
 
 const READY_WITHIN: Duration = Duration::from_secs(10);
 

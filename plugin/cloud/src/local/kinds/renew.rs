@@ -9,16 +9,17 @@ use ha_core::{
 use ha_data::postgres::{ADMIN_DATABASE, ADMIN_USER, ConnectOptions, Host, connect};
 use tokio::time::Instant;
 
-use super::{
-    Local,
-    database::{READY_WITHIN, UNIT},
-    layout::port,
-    network::sockets,
-    secrets::Password,
-    units::Process,
-    usable::Node,
-};
 use crate::ProviderError;
+use crate::local::{
+    Local,
+    kinds::{
+        database::{READY_WITHIN, UNIT},
+        network::sockets,
+        usable::Node,
+    },
+    process::units::Process,
+    state::{layout::port, secrets::Password},
+};
 
 /// A file with errors is not said to have been read.
 const READS_WITHIN: Duration = Duration::from_secs(3);
