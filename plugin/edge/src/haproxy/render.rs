@@ -227,9 +227,18 @@ fn write_listener(text: &mut Text, database: &DatabaseSide) {
     put!(text, "    bind {}", database.write);
     put!(
         text,
-        "    # Two that say so (or, just after a start, were not asked yet): nobody writes until it is clear."
+        "    # Two that say so (or, just after a start or reload, were not asked yet): nobody writes until it is clear."
     );
-    put!(text, "    tcp-request connection reject if {{ nbsrv({WRITE}) gt 1 }}");
+    put!(
+        text,
+        "    # Who comes meanwhile waits this long rather than be refused at once; nobody else waits."
+    );
+    put!(text, "    tcp-request inspect-delay 1s");
+    put!(text, "    tcp-request content accept if {{ nbsrv({WRITE}) lt 2 }}");
+    put!(
+        text,
+        "    tcp-request content reject if WAIT_END {{ nbsrv({WRITE}) gt 1 }}"
+    );
     guard_check(text, "/primary");
     for node in &database.nodes {
         put!(text, "    server {} check port {}", place(node), node.guard_port);

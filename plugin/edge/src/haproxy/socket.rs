@@ -133,6 +133,18 @@ impl Admin {
         })
     }
 
+    /// The process that answers: another one after a reload.
+    pub async fn pid(&self) -> Result<u32, AdminError> {
+        let command = "show info";
+        let answer = self.ask(command).await?;
+        let pid = answer.lines().find_map(|line| line.strip_prefix("Pid:"));
+        pid.and_then(|pid| pid.trim().parse().ok())
+            .ok_or_else(|| AdminError::Unreadable {
+                command: command.into(),
+                detail: "it names no process".into(),
+            })
+    }
+
     /// Counters of all servers.
     pub async fn counters(&self) -> Result<Vec<ServerCounters>, AdminError> {
         // -1: all proxies, 4: servers only, -1: all servers.

@@ -78,8 +78,9 @@ impl Running {
         let file = folder.path().join("haproxy.cfg");
         std::fs::write(&file, config(&socket))?;
         let log = std::fs::File::create(folder.path().join("log"))?;
+        // A master with its worker, as it runs in earnest; it stays in the foreground.
         let child = Command::new(program)
-            .arg("-db")
+            .arg("-W")
             .arg("-f")
             .arg(&file)
             .stdin(Stdio::null())
@@ -95,6 +96,27 @@ impl Running {
             .until("HAProxy answers", async || running.admin.servers().await.is_ok())
             .await;
         Ok(running)
+    }
+
+    /// A new worker reads the file and takes over; returns when it answers.
+    pub(super) async fn reload(&self) -> io::Result<()> {
+        let before = self.admin.pid().await.map_err(io::Error::other)?;
+        self.signal("USR2")?;
+        self.until("a new worker answers", async || {
+            self.admin.pid().await.is_ok_and(|pid| pid != before)
+        })
+        .await;
+        Ok(())
+    }
+
+    fn signal(&self, signal: &str) -> io::Result<()> {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", signal, &pid]).status()?;
+        if sent.success() {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("cannot send {signal} to {pid}")))
+        }
     }
 
     pub(super) fn log(&self) -> String {
@@ -134,8 +156,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail only when it has ended already.
-        let _ = self.child.kill();
+        // Asked first, because a worker outlives a master that is killed for a moment. It all fails only when it has
+        // ended already.
+        let _ = self.signal("TERM");
         let _ = self.child.wait();
     }
 }

@@ -4,7 +4,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -353,6 +353,46 @@ async fn writes_follow_the_primary_and_sessions_with_the_old_one_end() -> Outcom
     databases.guards[2].set("/primary", 503);
     running.until_up(WRITE, &["eu-db-1"]).await;
     assert_eq!(name_at(&net, 5432).await?.as_deref(), Some("eu-db-1"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_reload_refuses_no_write() -> Outcome {
+    let Some(program) = program() else { return Ok(()) };
+    let net = Net::new();
+    let _databases = Databases::start(&net).await?;
+    let running = with_databases(&program, &net).await?;
+    running.until_up(WRITE, &["us-db-1"]).await;
+
+    let (done, written) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let reloading = async {
+        let reloads = async {
+            for _ in 0..4 {
+                running.reload().await?;
+                running.until_up(WRITE, &["us-db-1"]).await;
+            }
+            Ok::<(), io::Error>(())
+        };
+        let reloaded = reloads.await;
+        done.store(true, Ordering::Relaxed);
+        reloaded
+    };
+    let writing = async {
+        while !done.load(Ordering::Relaxed) {
+            let answer = name_at(&net, 5432).await;
+            assert!(
+                matches!(answer.as_ref().map(Option::as_deref), Ok(Some("us-db-1"))),
+                "write {}: {answer:?}\n{}",
+                written.load(Ordering::Relaxed),
+                running.log()
+            );
+            written.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let (reloaded, ()) = tokio::join!(reloading, writing);
+    reloaded?;
+    assert!(written.load(Ordering::Relaxed) > 8);
     Ok(())
 }
 
