@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +73,8 @@ struct Region<'a> {
     live: BTreeMap<(Kind, &'a str), &'a Live>,
     /// Parts that were asked and did not answer well.
     failed: BTreeMap<(Check, &'a str), &'a HealthRow>,
+    /// Parts that were asked and did.
+    works: BTreeSet<(Check, &'a str)>,
 }
 
 impl<'a> Region<'a> {
@@ -81,34 +83,61 @@ impl<'a> Region<'a> {
             .live
             .iter()
             .filter(|it| it.id.region == declared.name && it.status != Status::Absent);
-        let failed = input
-            .health
-            .iter()
-            .filter(|row| row.region == declared.name && row.status == Health::Failed);
+        let asked = |status| {
+            let of_region = input.health.iter().filter(|row| row.region == declared.name);
+            of_region.filter(move |row| row.status == status)
+        };
         Self {
             declared,
             input,
             live: here.map(|it| ((it.id.kind, it.id.name.as_str()), it)).collect(),
-            failed: failed.map(|row| ((row.check, row.target.as_str()), row)).collect(),
+            failed: asked(Health::Failed)
+                .map(|row| ((row.check, row.target.as_str()), row))
+                .collect(),
+            works: asked(Health::Ok).map(|row| (row.check, row.target.as_str())).collect(),
         }
     }
 
-    /// As its provider says, corrected by what its probe found.
+    /// As its provider says, corrected by what its probe found: that is what its users find, too.
     fn status(&self, kind: Kind, check: Check, name: &str) -> Status {
         match self.live.get(&(kind, name)) {
             None => Status::Absent,
             Some(live) if live.status == Status::Running && self.failed.contains_key(&(check, name)) => Status::Failed,
+            Some(live) if live.status == Status::Failed && self.works.contains(&(check, name)) => Status::Running,
             Some(live) => live.status,
         }
     }
 
-    /// `us-app-2 is failed: exited with status 1`; nothing when it runs.
+    /// Why its provider calls something failed that answers well, each reason once: nobody would start it again.
+    fn unwatched(&self) -> Vec<String> {
+        let answers = |kind, name| {
+            let check = match kind {
+                Kind::LoadBalancer => Check::LoadBalancer,
+                Kind::Server => Check::Server,
+                Kind::Store => Check::Store,
+                _ => return false,
+            };
+            self.works.contains(&(check, name))
+        };
+        let failed = self.live.iter().filter(|(_, live)| live.status == Status::Failed);
+        let reasons = failed
+            .filter(|((kind, name), _)| answers(*kind, name))
+            .filter_map(|(_, live)| live.detail.as_deref());
+        reasons
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// `us-app-2 does not work: exited with status 1`; nothing when it runs.
     fn trouble(&self, kind: Kind, check: Check, name: &str) -> Option<String> {
         let status = match self.status(kind, check, name) {
             Status::Running => return None,
             Status::Absent => "is not there",
             Status::Pending => "is not ready",
-            Status::Off => "is switched off",
+            // There is no more to say than that.
+            Status::Off => return Some(format!("{name} is switched off")),
             Status::Failed => "does not work",
         };
         let asked = self.failed.get(&(check, name)).and_then(|row| row.error.as_deref());
@@ -218,6 +247,11 @@ impl<'a> Region<'a> {
                 .iter()
                 .filter_map(|name| self.trouble(Kind::Server, Check::Server, name)),
         );
+        for why in self.unwatched() {
+            if !said(&out, &why) {
+                out.push(why);
+            }
+        }
         out
     }
 
@@ -240,7 +274,10 @@ impl<'a> Region<'a> {
         out.extend(rows.into_iter().filter_map(lag_worry));
         for row in self.failed.values().filter(|row| row.check == Check::Database) {
             let why = row.error.as_deref().unwrap_or("no good answer");
-            out.push(format!("database {} does not answer: {why}", row.target));
+            // Its guard may be what is wrong, and then its lag is not known either.
+            if !said(&out, why) {
+                out.push(format!("{} does not work: {why}", row.target));
+            }
         }
         out
     }
@@ -273,13 +310,22 @@ fn lag_worry(row: &LagRow) -> Option<String> {
         (LagState::Unknown, _) => Some(format!("nothing is known of {node}{why}")),
         (LagState::Primary, _) => Some(format!("{node} is not the only primary{why}")),
         (LagState::Stale | LagState::Disconnected | LagState::Paused, _) => {
-            let behind = behind.unwrap_or_else(|| node.clone());
+            let behind = behind.unwrap_or_else(|| match row.state {
+                LagState::Stale => format!("what is known of {node} is old"),
+                LagState::Paused => format!("{node} does not replay"),
+                _ => format!("{node} is cut off from its primary"),
+            });
             Some(format!("{behind}{why}"))
         }
         (LagState::Streaming | LagState::CatchingUp, _) => {
             Some(behind.unwrap_or_else(|| format!("how far {node} is behind is not known")))
         }
     }
+}
+
+/// One of the reasons has it in it.
+fn said(reasons: &[String], why: &str) -> bool {
+    reasons.iter().any(|reason| reason.contains(why))
 }
 
 /// The first few; a row is read, not studied.

@@ -124,8 +124,9 @@ fn a_server_less_degrades_and_says_which() {
     assert_eq!(world.rows()[0].servers_up, 3);
     assert_eq!(world.rows()[1].verdict, StatusVerdict::Ok, "the others sleep on");
 
-    world.live("us-app-2").status = Status::Off;
-    assert!(world.us().1.starts_with("us-app-2 is switched off"));
+    let it = world.live("us-app-2");
+    (it.status, it.detail) = (Status::Off, Some("us-app-2 is switched off".into()));
+    assert_eq!(world.us().1, "us-app-2 is switched off");
 }
 
 #[test]
@@ -140,6 +141,33 @@ fn a_probe_knows_better_than_the_provider() {
         "us-store does not work: connection refused; us-app-1 does not work: connection refused"
     );
     assert_eq!(world.rows()[0].store, Some(Status::Failed));
+}
+
+#[test]
+fn what_answers_well_is_not_down_because_nobody_watches_it() {
+    let mut world = world();
+    let why = "the supervisor of us-east does not answer";
+    for (check, name) in [(Check::LoadBalancer, "us-lb"), (Check::Server, "us-app-1")] {
+        let it = world.live(name);
+        (it.status, it.detail) = (Status::Failed, Some(why.into()));
+        world.failed("us-east", check, name);
+        let row = world.health.last_mut().expect("just added");
+        (row.status, row.error) = (Health::Ok, None);
+    }
+    assert_eq!(world.us(), (StatusVerdict::Degraded, why.into()));
+    assert_eq!(world.rows()[0].servers_up, 4);
+}
+
+#[test]
+fn a_reason_is_said_once() {
+    let mut world = world();
+    let why = "its guard did not answer: operation timed out";
+    (world.lag[1].state, world.lag[1].verdict) = (LagState::Unknown, LagVerdict::Unknown);
+    world.lag[1].error = Some(why.into());
+    world.failed("eu-central", Check::Database, "eu-pg-1");
+    world.health.last_mut().expect("just added").error = Some(why.into());
+    let reason = world.rows().remove(1).reason.expect("says why");
+    assert_eq!(reason.matches(why).count(), 1, "{reason}");
 }
 
 #[test]
@@ -185,7 +213,10 @@ fn databases_that_are_behind_cut_off_or_two_keep_people_awake() {
         (row.state, row.lag, row.verdict) = (LagState::Stale, None, LagVerdict::Warn);
         row.error = Some("heard nothing from its upstream for 20.0 s".into());
     });
-    assert_eq!(silent, "eu-pg-1: heard nothing from its upstream for 20.0 s");
+    assert_eq!(
+        silent,
+        "what is known of eu-pg-1 is old: heard nothing from its upstream for 20.0 s"
+    );
     let unknown = changed(1, |row| {
         (row.state, row.verdict) = (LagState::Unknown, LagVerdict::Unknown)
     });
