@@ -11,7 +11,10 @@ use ha_core::{
     report::NodeReport,
     resource::{Kind, Live, Status},
 };
-use ha_data::postgres::{ConnectOptions, Host, connect};
+use ha_data::{
+    DataError,
+    postgres::{ConnectOptions, Host, connect},
+};
 use ha_edge::{
     haproxy::{APP, Admin},
     probe::{Expect, HttpProber, Probe, ProbeFailure, ProbeStatus, probe_all},
@@ -27,6 +30,9 @@ pub(crate) struct Asker<'a> {
     pub(crate) timeout: Duration,
 }
 
+/// Of the timeout, for each of two questions that make one answer: what is left of it is for saying which failed.
+const PART: f64 = 0.9;
+
 /// Databases and what their guards say; what is not there has a row, too.
 pub(crate) struct Nodes<'a> {
     databases: Vec<(&'a Thing<'a>, Option<NodeView>)>,
@@ -35,11 +41,7 @@ pub(crate) struct Nodes<'a> {
 impl Asker<'_> {
     /// The report of every database's guard.
     pub(crate) async fn nodes<'a>(&self, things: &'a [Thing<'a>]) -> Result<Nodes<'a>, Failed> {
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .timeout(self.timeout)
-            .build()
-            .map_err(|error| Failed::io("cannot make a client")(std::io::Error::other(error)))?;
+        let client = client(self.timeout)?;
         let asked = things
             .iter()
             .filter(|it| it.kind() == Some(Kind::Database))
@@ -65,13 +67,13 @@ impl Asker<'_> {
 
     /// A row per question, in the order of the workspace.
     pub(crate) async fn health(&self, things: &[Thing<'_>]) -> Result<Vec<HealthRow>, Failed> {
-        let http =
-            HttpProber::new(None).map_err(|error| Failed::io("cannot make a client")(std::io::Error::other(error)))?;
+        let http = HttpProber::new(None).map_err(no_client)?;
+        let guards = client(self.timeout.mul_f64(PART))?;
         let mut rows = Vec::new();
         let mut probes = Vec::new();
         let mut places = Vec::new();
         for thing in things {
-            for (check, target, probe) in self.questions(&http, thing) {
+            for (check, target, probe) in self.questions(&http, &guards, thing) {
                 let status = match (&probe, thing.status()) {
                     (_, Status::Absent) => Health::Absent,
                     (_, Status::Off) => Health::Off,
@@ -104,14 +106,23 @@ impl Asker<'_> {
                     Health::Failed
                 };
                 row.latency = answer.latency;
-                row.error = answer.error;
+                row.error = match (row.check, answer.status) {
+                    // It answered, and that is all it can say of itself.
+                    (Check::Store, ProbeStatus::Failed) => Some(NO_QUORUM.to_owned()),
+                    _ => answer.error,
+                };
             }
         }
         Ok(rows)
     }
 
     /// What is asked of one thing; the provider says where. No question where there is nothing to ask.
-    fn questions(&self, http: &HttpProber, thing: &Thing<'_>) -> Vec<(Check, String, Option<Probe>)> {
+    fn questions(
+        &self,
+        http: &HttpProber,
+        guards: &reqwest::Client,
+        thing: &Thing<'_>,
+    ) -> Vec<(Check, String, Option<Probe>)> {
         let name = thing.name();
         let at = |endpoint| thing.live.and_then(|live| live.endpoints.get(endpoint)).cloned();
         let get = |url: Option<String>, expect| url.map(|url| http.get("", "", "", url, expect));
@@ -137,7 +148,11 @@ impl Asker<'_> {
             Some(Kind::Server) if plays(thing, "app") => {
                 vec![(Check::Server, name, get(at("health"), Expect::SUCCESS))]
             }
-            Some(Kind::Database) => vec![(Check::Database, name, at("postgres").and_then(|at| self.database(&at)))],
+            Some(Kind::Database) => {
+                let probe = at("postgres").zip(at("guard"));
+                let probe = probe.and_then(|(postgres, guard)| self.database(&postgres, guards, guard));
+                vec![(Check::Database, name, probe)]
+            }
             // A member says true only while it sees a majority of the others.
             Some(Kind::Store) => {
                 let healthy = Expect::containing(r#""health":"true""#);
@@ -147,24 +162,60 @@ impl Asker<'_> {
         }
     }
 
-    /// A session as the application has one, and its answer to a statement.
-    fn database(&self, at: &str) -> Option<Probe> {
+    /// A session as the application has one, and its answer to a statement. Its guard is asked meanwhile: without
+    /// the guard's word no balancer sends anybody to the database, however well it answers.
+    fn database(&self, at: &str, guards: &reqwest::Client, guard: String) -> Option<Probe> {
         let (host, port) = at.rsplit_once(':')?;
         let host = Host::tcp(host, port.parse().ok()?);
         let password = self.provider.folder().join("secrets/app");
         let options = ConnectOptions::new(host, "app", "app", password)
             .ca(self.provider.ca_file())
             .application_name("ha health")
-            .timeout(self.timeout);
+            .timeout(self.timeout.mul_f64(PART));
+        let asked = guards.get(format!("{guard}/health"));
         Some(Probe::new("", "", "", async move {
-            let session = connect(&options)
-                .await
-                .map_err(|error| ProbeFailure::failed(error.to_string()))?;
-            let answer = session.simple_query("select 1").await;
-            answer.map_err(|error| ProbeFailure::failed(session.error(&error).to_string()))?;
-            Ok(None)
+            let (told, guard_says) = tokio::join!(statement(&options), asked.send());
+            told?;
+            match guard_says {
+                Ok(answer) if answer.status().is_success() => Ok(None),
+                Ok(answer) => Err(ProbeFailure::failed(format!(
+                    "it answers, and its guard says that it does not: HTTP status {}",
+                    answer.status().as_u16()
+                ))),
+                Err(error) => {
+                    let failure = ProbeFailure::from_error(&error);
+                    let why = format!("its guard at {guard} did not answer: {}", failure.error);
+                    Err(ProbeFailure::new(failure.status, why))
+                }
+            }
         }))
     }
+}
+
+const NO_QUORUM: &str = "no quorum, it does not reach a majority of the members";
+
+async fn statement(options: &ConnectOptions) -> Result<(), ProbeFailure> {
+    let failed = |error: DataError| {
+        let status = match error {
+            DataError::Timeout { .. } => ProbeStatus::Timeout,
+            DataError::Unreachable { .. } => ProbeStatus::Unreachable,
+            _ => ProbeStatus::Failed,
+        };
+        ProbeFailure::new(status, error.to_string())
+    };
+    let session = connect(options).await.map_err(failed)?;
+    let answer = session.simple_query("select 1").await;
+    answer.map_err(|error| failed(session.error(&error)))?;
+    Ok(())
+}
+
+fn client(timeout: Duration) -> Result<reqwest::Client, Failed> {
+    let client = reqwest::Client::builder().no_proxy().timeout(timeout);
+    client.build().map_err(no_client)
+}
+
+fn no_client(error: reqwest::Error) -> Failed {
+    Failed::io("cannot make a client")(std::io::Error::other(error))
 }
 
 impl Nodes<'_> {

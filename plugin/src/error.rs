@@ -17,8 +17,9 @@ pub(crate) enum Failed {
     Invalid { message: String, errors: usize },
     #[error("\"{key}\" is not a setting of this plugin")]
     UnknownSetting { key: String, near: Option<String> },
-    #[error("the setting \"{key}\" is {got}, expected {expected}")]
+    #[error("the setting {key} is {got}, expected {expected}")]
     WrongSetting {
+        /// Below `$env.config.plugins`: `ha.timeout`.
         key: String,
         got: String,
         expected: &'static str,
@@ -47,7 +48,7 @@ pub(crate) enum Failed {
     #[error("{step} needs {}, which neither exists nor is selected", .needs.join(" and "))]
     Blocked { step: String, needs: Vec<String> },
     #[error("{what} is not possible here: {why}")]
-    BadArgument { what: String, why: String },
+    BadArgument { what: String, why: String, help: String },
     #[error("ha-guard is not at {}", .0.display())]
     NoGuard(PathBuf),
     #[error(transparent)]
@@ -65,6 +66,23 @@ pub(crate) enum What {
     Server,
     Kind,
     Render,
+}
+
+const WHAT_HAPPENED: &str = "see what happened: ha events --last 20, and what this machine lacks: ha doctor";
+
+/// The operating system names the cause; what to do about it is the same everywhere.
+fn of_io(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind as Kind;
+    match error.kind() {
+        Kind::PermissionDenied => {
+            "run it as the user who provisioned, or set HA_STATE_HOME to a folder of yours; ha doctor shows the folders"
+        }
+        Kind::StorageFull | Kind::QuotaExceeded => {
+            "free some space (ha doctor shows how much there is), then run the same command again"
+        }
+        Kind::ReadOnlyFilesystem => "set HA_STATE_HOME to a folder that can be written; ha doctor shows the folders",
+        _ => WHAT_HAPPENED,
+    }
 }
 
 impl std::fmt::Display for What {
@@ -136,7 +154,7 @@ impl Failed {
             Self::UnknownSetting { near: None, .. } => {
                 "the settings are workspace, timeout and concurrency; everything else belongs in config.toml".into()
             }
-            Self::WrongSetting { key, .. } => format!("change $env.config.plugins.ha.{key}"),
+            Self::WrongSetting { key, expected, .. } => format!("give it {expected}: $env.config.plugins.{key} = …"),
             Self::Unknown { near: Some(near), .. } => format!("did you mean \"{near}\"?"),
             Self::Unknown { known, what, .. } if known.is_empty() => format!("there is no {what} at all"),
             Self::Unknown { known, .. } => format!("one of: {}", known.join(", ")),
@@ -151,10 +169,11 @@ impl Failed {
             Self::Exists(_) => "choose an empty folder: mkdir shop; cd shop; ha init".into(),
             Self::NotAPlan(_) => "pipe rows of ha plan: ha plan | where region == us-east | ha provision".into(),
             Self::Blocked { .. } => "select those too, or run: ha provision, which does everything in order".into(),
-            Self::BadArgument { .. } => return None,
+            Self::BadArgument { help, .. } => help.clone(),
             Self::NoGuard(_) => "build it: cargo build -p ha-guard, or set HA_GUARD to its path".into(),
-            Self::Provider(error) => return error.help(),
-            Self::Io { .. } => return None,
+            Self::Provider(ProviderError::Io { source, .. }) => of_io(source).into(),
+            Self::Provider(error) => error.help().unwrap_or_else(|| WHAT_HAPPENED.into()),
+            Self::Io { source, .. } => of_io(source).into(),
             Self::Interrupted => "run the same command again: it finishes what is there".into(),
         })
     }
@@ -171,7 +190,90 @@ impl Failed {
             Self::WrongName { .. } => "another name",
             Self::NotAPlan(_) => "from here",
             Self::BadArgument { .. } => "this one",
-            _ => "while running this",
+            Self::Exists(_) => "needs an empty folder",
+            Self::Blocked { .. } => "selects too little",
+            Self::Busy(_) => "has to wait",
+            Self::Interrupted => "stopped here",
+            Self::NoGuard(_) | Self::Provider(_) | Self::Io { .. } => "while running this",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    fn each() -> Vec<Failed> {
+        let io = |kind| Failed::io("cannot read a file")(io::Error::from(kind));
+        let unknown = |what, known: &[&str]| {
+            Failed::unknown(
+                what,
+                "us-esat",
+                "workspace shop",
+                known.iter().map(|it| (*it).into()).collect(),
+            )
+        };
+        vec![
+            Failed::NoWorkspace("/shop".into()),
+            Failed::Invalid {
+                message: "no primary".into(),
+                errors: 3,
+            },
+            Failed::UnknownSetting {
+                key: "x".into(),
+                near: None,
+            },
+            Failed::WrongSetting {
+                key: "ha.timeout".into(),
+                got: "int".into(),
+                expected: "a duration",
+            },
+            unknown(What::Region, &["us-east"]),
+            unknown(What::Server, &[]),
+            unknown(What::Kind, &["server"]),
+            unknown(What::Render, &["haproxy"]),
+            Failed::CloudTarget,
+            Failed::Busy("ha provision (process 7)".into()),
+            Failed::NotProvisioned("shop".into()),
+            Failed::WrongName {
+                typed: "sohp".into(),
+                workspace: "shop".into(),
+            },
+            Failed::Exists("/shop/workspace.ncl".into()),
+            Failed::NotAPlan("it is int".into()),
+            Failed::Blocked {
+                step: "server us-app-1".into(),
+                needs: vec!["network us-net".into()],
+            },
+            Failed::BadArgument {
+                what: "a delay below zero".into(),
+                why: "nothing arrives before it is sent".into(),
+                help: "ha net set --delay 0ms".into(),
+            },
+            Failed::NoGuard("/bin/ha-guard".into()),
+            Failed::Provider(ProviderError::Other {
+                what: "the relay went away".into(),
+            }),
+            Failed::Provider(ProviderError::Io {
+                what: "cannot write".into(),
+                source: io::ErrorKind::StorageFull.into(),
+            }),
+            io(io::ErrorKind::PermissionDenied),
+            io(io::ErrorKind::Other),
+            Failed::Interrupted,
+        ]
+    }
+
+    #[test]
+    fn every_failure_has_a_code_a_mark_and_what_to_do_next() {
+        for failed in each() {
+            let (text, help) = (failed.to_string(), failed.help().unwrap_or_default());
+            assert!(failed.code().starts_with("ha::"), "{text}");
+            assert!(!failed.mark().is_empty(), "{text}");
+            assert!(!help.is_empty(), "{text} says nothing of what to do next");
+            assert!(!text.ends_with('.') && !help.ends_with('.'), "{text}: {help}");
         }
     }
 }

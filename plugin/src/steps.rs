@@ -21,17 +21,18 @@ use crate::{
 /// One row of whatever acts: `ha provision`, `ha destroy`.
 #[derive(Clone, Debug, Default, IntoValue)]
 pub(crate) struct Row {
-    /// In the order of the plan, counted from 1; rows come as steps finish.
-    pub(crate) step: u32,
     pub(crate) region: Option<String>,
     pub(crate) kind: Option<String>,
     pub(crate) name: Option<String>,
     pub(crate) action: String,
     pub(crate) status: String,
-    pub(crate) took: Option<Duration>,
+    /// Before what is nice to know: a narrow terminal cuts tables on the right.
     pub(crate) error: Option<String>,
+    pub(crate) took: Option<Duration>,
     pub(crate) code: Option<String>,
     pub(crate) help: Option<String>,
+    /// In the order of the plan, counted from 1; rows come as steps finish.
+    pub(crate) step: u32,
 }
 
 /// Columns that stay readable in a narrow terminal.

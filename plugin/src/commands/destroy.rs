@@ -22,17 +22,17 @@ pub(super) struct Destroy;
 /// As the rows of `ha provision`, and what is left: filled in the last row, which lists everything again.
 #[derive(IntoValue)]
 struct Removed {
-    step: u32,
     region: Option<String>,
     kind: Option<String>,
     name: Option<String>,
     action: String,
     status: String,
-    took: Option<Duration>,
     left: Option<u32>,
     error: Option<String>,
+    took: Option<Duration>,
     code: Option<String>,
     help: Option<String>,
+    step: u32,
 }
 
 impl PluginCommand for Destroy {

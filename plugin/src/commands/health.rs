@@ -9,7 +9,8 @@ use crate::{
     HaPlugin,
     ask::Asker,
     context::Context,
-    nu::{At, MICROSECOND, Wanted, args, table, to_the, word},
+    error::Failed,
+    nu::{At, MICROSECOND, Wanted, args, label, table, to_the, word},
 };
 
 pub(super) struct Health;
@@ -17,22 +18,22 @@ pub(super) struct Health;
 #[derive(IntoValue)]
 struct Row {
     region: String,
-    target: String,
     check: Option<String>,
+    target: String,
     status: Option<String>,
-    latency: Option<Duration>,
     error: Option<String>,
+    latency: Option<Duration>,
 }
 
 impl From<HealthRow> for Row {
     fn from(row: HealthRow) -> Self {
         Self {
             region: row.region.to_string(),
-            target: row.target,
             check: word(row.check),
+            target: row.target,
             status: word(row.status),
-            latency: row.latency.map(|it| to_the(MICROSECOND, it)),
             error: row.error,
+            latency: row.latency.map(|it| to_the(MICROSECOND, it)),
         }
     }
 }
@@ -60,9 +61,10 @@ impl PluginCommand for Health {
     }
 
     fn extra_description(&self) -> &str {
-        "endpoint asks as users do, through the balancer; load_balancer asks whether it takes database sessions; server asks
-one application server; database runs a statement; store asks for a member with its majority.
-off was switched off on purpose, absent is declared and not there: neither is asked."
+        "endpoint asks as users do, through the balancer; load_balancer asks the balancer itself, and whether a server behind
+it is up; server asks one application server; database runs a statement and asks the guard beside it; store asks a
+member whether it reaches a majority of the others. off was switched off on purpose, absent is declared and not there:
+neither is asked."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -98,14 +100,19 @@ off was switched off on purpose, absent is declared and not there: neither is as
         let region = context.region(call)?;
         let workspace = context.workspace()?;
         let provider = context.provider(workspace).at(head)?;
-        let timeout = match call.get_flag("timeout")? {
-            Some(timeout) => timeout,
-            None => context.settings.timeout,
-        };
+        let timeout = call.get_flag("timeout")?.unwrap_or(context.settings.timeout);
+        if timeout.is_zero() {
+            let failed = Failed::BadArgument {
+                what: "a timeout of 0sec".into(),
+                why: "nobody answers in no time".into(),
+                help: "give them a moment: ha health --timeout 500ms".into(),
+            };
+            return Err(label(failed, call.get_flag_span("timeout").unwrap_or(head)));
+        }
         let runtime = plugin.runtime().at(head)?;
         let wanted = Wanted::new(engine, runtime)?;
         let rows = wanted.block_on(runtime, async {
-            let mut world = context.look(workspace, &provider).await?;
+            let mut world = context.known(workspace, &provider)?;
             if let Some(region) = &region {
                 world.keep_region(region);
             }
@@ -116,6 +123,6 @@ off was switched off on purpose, absent is declared and not there: neither is as
             asker.health(&world.things()).await
         });
         let rows = rows.at(head)?.into_iter().map(Row::from).collect::<Vec<_>>();
-        Ok(table(rows, &["region", "target", "status"], head))
+        Ok(table(rows, &["region", "target", "status", "error"], head))
     }
 }

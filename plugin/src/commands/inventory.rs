@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use ha_core::resource::Kind;
+use ha_core::resource::{Kind, Status};
 use jiff::Timestamp;
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
@@ -19,20 +19,20 @@ pub(super) struct Inventory;
 
 #[derive(IntoValue)]
 struct Row {
-    kind: Option<String>,
     region: Option<String>,
-    provider: Option<String>,
+    kind: Option<String>,
     name: String,
-    location: Option<String>,
-    r#type: Option<String>,
     status: String,
     address: Option<String>,
-    private_address: Option<String>,
+    error: Option<String>,
     age: Option<Duration>,
+    r#type: Option<String>,
+    provider: Option<String>,
+    location: Option<String>,
+    private_address: Option<String>,
     monthly_cost: Option<f64>,
     labels: Option<Map>,
     owned: bool,
-    error: Option<String>,
 }
 
 impl PluginCommand for Inventory {
@@ -119,7 +119,11 @@ impl PluginCommand for Inventory {
                 ..row(thing, workspace.name.as_str(), now)
             })
             .collect();
-        Ok(table::<Row>(rows, &["kind", "region", "name", "status"], call.head))
+        Ok(table::<Row>(
+            rows,
+            &["region", "kind", "name", "status", "address"],
+            call.head,
+        ))
     }
 }
 
@@ -164,6 +168,9 @@ fn row(thing: &Thing<'_>, workspace: &str, now: Timestamp) -> Row {
         monthly_cost: None,
         labels,
         owned: live.is_some_and(|it| it.labels.ws == workspace),
-        error: live.and_then(|it| it.detail.clone()),
+        // That it was switched off is a status, and nothing that went wrong.
+        error: live
+            .filter(|it| it.status != Status::Off)
+            .and_then(|it| it.detail.clone()),
     }
 }

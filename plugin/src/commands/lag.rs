@@ -15,7 +15,7 @@ use crate::{
     nu::{At, Bytes, Time, Wanted, args, channel, label, stream, table, word},
 };
 
-const COLUMNS: &[&str] = &["region", "node", "state", "lag", "verdict"];
+const COLUMNS: &[&str] = &["region", "node", "state", "lag", "verdict", "error"];
 
 pub(super) struct Lag;
 
@@ -24,17 +24,17 @@ struct Row {
     region: String,
     node: String,
     role: Option<String>,
-    upstream: Option<String>,
     state: Option<String>,
     lag: Option<Duration>,
+    verdict: Option<String>,
+    error: Option<String>,
     lag_bytes: Option<Bytes>,
     at_least: bool,
+    upstream: Option<String>,
     received: Option<String>,
     replayed: Option<String>,
     timeline: Option<u32>,
     sampled_at: Option<Time>,
-    verdict: Option<String>,
-    error: Option<String>,
 }
 
 impl Row {
@@ -43,17 +43,17 @@ impl Row {
             region: row.region.to_string(),
             node: row.node,
             role: row.role.and_then(word),
-            upstream: row.upstream,
             state: word(row.state),
             lag: row.lag,
+            verdict: judged.then(|| word(row.verdict)).flatten(),
+            error: row.error,
             lag_bytes: row.lag_bytes.map(Bytes),
             at_least: row.at_least,
+            upstream: row.upstream,
             received: row.received.map(|it| it.to_string()),
             replayed: row.replayed.map(|it| it.to_string()),
             timeline: row.timeline,
             sampled_at: row.sampled_at.map(Time),
-            verdict: judged.then(|| word(row.verdict)).flatten(),
-            error: row.error,
         }
     }
 }
@@ -135,12 +135,12 @@ scheduled job decides what a breach is: ha lag --check | where verdict != ok"
         let judged = call.has_flag("check")?;
         let interval = call.get_flag::<Duration>("interval")?.unwrap_or(Duration::from_secs(1));
         if interval < Duration::from_millis(10) {
-            let (what, why) = (
-                format!("an interval of {interval:?}"),
-                "it would only ask, at least 10ms".to_owned(),
-            );
-            let span = call.get_flag_span("interval").unwrap_or(head);
-            return Err(label(Failed::BadArgument { what, why }, span));
+            let failed = Failed::BadArgument {
+                what: format!("an interval of {interval:?}"),
+                why: "nothing new would be seen".into(),
+                help: "10ms is the shortest: ha lag --follow --interval 1sec".into(),
+            };
+            return Err(label(failed, call.get_flag_span("interval").unwrap_or(head)));
         }
         let context = Context::open(plugin, engine, call)?;
         let region = context.region(call)?;
@@ -204,7 +204,7 @@ struct Look {
 impl Look {
     /// The primary is always asked, since the others are measured by it; one region is shown if one was named.
     async fn rows(&self) -> Result<Vec<LagRow>, Failed> {
-        let world = self.context.look(&self.workspace, &self.provider).await?;
+        let world = self.context.known(&self.workspace, &self.provider)?;
         let things = world.things();
         let asker = Asker {
             provider: &self.provider,

@@ -1,18 +1,19 @@
 //! The relays between regions, on the local target: delay and cuts, to see what they do.
 
+mod links;
+
 use std::time::Duration;
 
 use ha_cloud::local::LinkRow;
-use ha_core::names::RegionName;
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
-use nu_protocol::{Example, Flag, IntoValue, LabeledError, PipelineData, Signature, Spanned, SyntaxShape, Type, Value};
+use nu_protocol::{Example, Flag, IntoValue, LabeledError, PipelineData, Signature, SyntaxShape, Type, Value};
 
+use self::links::{Links, bad, pairs};
 use super::complete_regions;
 use crate::{
     HaPlugin,
     acts::Act,
     context::Context,
-    error::Failed,
     nu::{At, Bytes, Count, Wanted, args, label, table},
 };
 
@@ -27,9 +28,9 @@ struct Row {
     to: String,
     delay: Option<Duration>,
     cut: Option<bool>,
+    error: Option<String>,
     connections: Option<Count>,
     bytes: Option<Bytes>,
-    error: Option<String>,
 }
 
 impl From<LinkRow> for Row {
@@ -39,9 +40,9 @@ impl From<LinkRow> for Row {
             to: link.to,
             delay: Some(link.delay),
             cut: Some(link.cut),
+            error: link.error,
             connections: link.counters.map(|it| Count(it.connections)),
             bytes: link.counters.map(|it| Bytes(it.bytes)),
-            error: link.error,
         }
     }
 }
@@ -54,11 +55,18 @@ impl PluginCommand for Net {
     }
 
     fn signature(&self) -> Signature {
-        args::signature(self.name()).input_output_type(Type::Nothing, Type::table())
+        args::signature(self.name())
+            .param(both_ways())
+            .input_output_type(Type::Nothing, Type::table())
     }
 
     fn description(&self) -> &str {
         "List the links between regions: delay, cut, and what passed (local target)"
+    }
+
+    fn extra_description(&self) -> &str {
+        "A link is one direction between two regions; a round trip has two. connections are open now, bytes passed since the
+relays started. delay and cut are null where nothing is provisioned."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -73,6 +81,8 @@ impl PluginCommand for Net {
         }]
     }
 
+    args::complete! { "region" => complete_regions }
+
     fn run(
         &self,
         plugin: &HaPlugin,
@@ -81,7 +91,13 @@ impl PluginCommand for Net {
         _input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
         let context = Context::open(plugin, engine, call)?;
-        show(&context, plugin, engine, call)
+        let links = Links {
+            region: context.region(call)?,
+            ..Links::default()
+        };
+        let mut rows = show(&context, plugin, engine, call)?;
+        rows.retain(|row| links.have(&row.from, &row.to));
+        Ok(table(rows, PRIORITY, call.head))
     }
 }
 
@@ -110,7 +126,7 @@ impl PluginCommand for NetSet {
     }
 
     fn extra_description(&self) -> &str {
-        "Without --from or --to, from and to every region. A direction is set alone: a round trip has two."
+        "Without --from, --to or --region: every link. --from and --to name one direction, --region both of all its links."
     }
 
     fn examples(&self) -> Vec<Example<'_>> {
@@ -128,7 +144,7 @@ impl PluginCommand for NetSet {
         ]
     }
 
-    args::complete! { "from" => complete_regions, "to" => complete_regions }
+    args::complete! { "from" => complete_regions, "to" => complete_regions, "region" => complete_regions }
 
     fn run(
         &self,
@@ -143,16 +159,22 @@ impl PluginCommand for NetSet {
         };
         let cut = match (call.has_flag("cut")?, call.has_flag("no-cut")?) {
             (true, true) => {
-                let (what, why) = ("--no-cut".to_owned(), "--cut is given too".to_owned());
-                return Err(label(
-                    Failed::BadArgument { what, why },
-                    call.get_flag_span("no-cut").unwrap_or(call.head),
-                ));
+                let failed = bad("--no-cut", "--cut is given too", "give one of them");
+                return Err(label(failed, call.get_flag_span("no-cut").unwrap_or(call.head)));
             }
             (true, false) => Some(true),
             (false, true) => Some(false),
             (false, false) => None,
         };
+        if delay.is_none() && cut.is_none() {
+            let why = "neither --delay, --cut nor --no-cut is given";
+            let failed = bad(
+                "a change of nothing",
+                why,
+                "ha net set --delay 50ms; ha net shows how it is",
+            );
+            return Err(label(failed, call.head));
+        }
         change(plugin, engine, call, Change::Set { delay, cut })
     }
 }
@@ -172,6 +194,11 @@ impl PluginCommand for NetCut {
         "Cut links between regions, as a dead line does: open connections stay, and nothing passes"
     }
 
+    fn extra_description(&self) -> &str {
+        "Without --from, --to or --region: every link. Programs notice as they do on a real dead line: by their own timeouts.
+ha net heal brings it back."
+    }
+
     fn search_terms(&self) -> Vec<&str> {
         vec!["partition", "isolate"]
     }
@@ -184,14 +211,14 @@ impl PluginCommand for NetCut {
                 result: None,
             },
             Example {
-                example: "ha net cut --from us-east; ha net cut --to us-east",
+                example: "ha net cut --region us-east",
                 description: "us-east is alone",
                 result: None,
             },
         ]
     }
 
-    args::complete! { "from" => complete_regions, "to" => complete_regions }
+    args::complete! { "from" => complete_regions, "to" => complete_regions, "region" => complete_regions }
 
     fn run(
         &self,
@@ -227,6 +254,10 @@ impl PluginCommand for NetHeal {
         "Remove delays and cuts between regions: what was stalled goes on"
     }
 
+    fn extra_description(&self) -> &str {
+        "Without --from, --to or --region: every link."
+    }
+
     fn examples(&self) -> Vec<Example<'_>> {
         vec![Example {
             example: "ha net heal",
@@ -235,7 +266,7 @@ impl PluginCommand for NetHeal {
         }]
     }
 
-    args::complete! { "from" => complete_regions, "to" => complete_regions }
+    args::complete! { "from" => complete_regions, "to" => complete_regions, "region" => complete_regions }
 
     fn run(
         &self,
@@ -262,7 +293,18 @@ fn directions(name: &str) -> Signature {
                 .arg(SyntaxShape::String)
                 .desc("region that receives; default: every one"),
         )
+        .param(both_ways())
         .input_output_type(Type::Nothing, Type::table())
+}
+
+/// Columns that stay readable in a narrow terminal.
+const PRIORITY: &[&str] = &["from", "to", "delay", "cut"];
+
+fn both_ways() -> Flag {
+    Flag::new("region")
+        .short('r')
+        .arg(SyntaxShape::String)
+        .desc("all links of this region, both ways")
 }
 
 #[derive(Clone, Copy)]
@@ -271,15 +313,26 @@ enum Change {
     Heal,
 }
 
+impl Change {
+    /// What a dry run shows.
+    fn would_make(self, row: Row) -> Row {
+        let (delay, cut) = match self {
+            Self::Set { delay, cut } => (delay.or(row.delay), cut.or(row.cut)),
+            Self::Heal => (Some(Duration::ZERO), Some(false)),
+        };
+        Row { delay, cut, ..row }
+    }
+}
+
 fn nonnegative(value: Value) -> Result<Duration, LabeledError> {
     let span = value.span();
     let nanos = value.as_duration()?;
     u64::try_from(nanos).map(Duration::from_nanos).map_err(|_| {
-        let (what, why) = (
-            "a delay below zero".to_owned(),
-            "nothing arrives before it is sent".to_owned(),
-        );
-        label(Failed::BadArgument { what, why }, span)
+        let why = "nothing arrives before it is sent";
+        label(
+            bad("a delay below zero", why, "ha net set --delay 0ms takes a delay away"),
+            span,
+        )
     })
 }
 
@@ -291,104 +344,90 @@ fn change(
 ) -> Result<PipelineData, LabeledError> {
     let context = Context::open(plugin, engine, call)?;
     let workspace = context.workspace()?;
-    let named = |flag| -> Result<Option<String>, LabeledError> {
-        let region = call.get_flag::<Spanned<String>>(flag)?;
-        region.map(|region| context.known_region(region)).transpose()
-    };
-    let (from, to) = (named("from")?, named("to")?);
+    let links = Links::named(&context, call)?;
     let provider = context.provisioned(workspace).at(call.head)?;
-    if !call.has_flag("dry-run")? {
-        let act = |event: &str, subject: String, detail| Act {
-            event: event.to_owned(),
-            subject,
-            status: "done".to_owned(),
-            detail,
-            ..Act::default()
-        };
-        let acts = context.acts(workspace, &provider);
-        match change {
-            Change::Heal => {
-                provider.heal_links(from.as_deref(), to.as_deref()).at(call.head)?;
-                let any = "every region".to_owned();
-                let subject = format!("{} to {}", from.unwrap_or_else(|| any.clone()), to.unwrap_or(any));
-                acts.record(act("net.heal", subject, None));
-            }
-            Change::Set { delay, cut } => {
-                for (from, to) in pairs(
-                    workspace.regions.iter().map(|it| &it.name),
-                    from.as_deref(),
-                    to.as_deref(),
-                ) {
+    if call.has_flag("dry-run")? {
+        let rows = show(&context, plugin, engine, call)?.into_iter();
+        let planned = rows.map(|row| match links.have(&row.from, &row.to) {
+            true => change.would_make(row),
+            false => row,
+        });
+        return Ok(table::<Row>(planned.collect(), PRIORITY, call.head));
+    }
+    let act = |event: &str, subject: String, detail| Act {
+        event: event.to_owned(),
+        subject,
+        status: "done".to_owned(),
+        detail,
+        ..Act::default()
+    };
+    let acts = context.acts(workspace, &provider);
+    match change {
+        Change::Heal => {
+            links.heal(&provider).at(call.head)?;
+            acts.record(act("net.heal", links.to_string(), None));
+        }
+        Change::Set { delay, cut } => {
+            let detail = [
+                delay.map(|delay| format!("delay {delay:?}")),
+                cut.map(|cut| if cut { "cut".to_owned() } else { "not cut".to_owned() }),
+            ];
+            let detail = detail.into_iter().flatten().collect::<Vec<_>>().join(", ");
+            for (from, to) in pairs(workspace.regions.iter().map(|it| &it.name)) {
+                if links.have(from, to) {
                     provider.set_link(from, to, delay, cut).at(call.head)?;
-                    let detail = [
-                        delay.map(|delay| format!("delay {delay:?}")),
-                        cut.map(|cut| if cut { "cut".to_owned() } else { "not cut".to_owned() }),
-                    ];
-                    let detail = detail.into_iter().flatten().collect::<Vec<_>>().join(", ");
-                    acts.record(act("net.set", format!("{from} to {to}"), Some(detail)));
+                    acts.record(act("net.set", format!("{from} to {to}"), Some(detail.clone())));
                 }
             }
         }
     }
-    show(&context, plugin, engine, call)
+    Ok(table(show(&context, plugin, engine, call)?, PRIORITY, call.head))
 }
 
-/// Every ordered pair that matches; a region has no link to itself.
-fn pairs<'a>(
-    regions: impl Iterator<Item = &'a RegionName> + Clone,
-    from: Option<&str>,
-    to: Option<&str>,
-) -> Vec<(&'a str, &'a str)> {
-    let sends = regions.clone().filter(|it| from.is_none_or(|from| **it == from));
-    let receives = regions.filter(|it| to.is_none_or(|to| **it == to));
-    sends
-        .flat_map(|from| receives.clone().map(move |to| (from.as_str(), to.as_str())))
-        .filter(|(from, to)| from != to)
-        .collect()
-}
-
+/// All links, in the workspace's order; those of regions that left it come last.
 fn show(
     context: &Context,
     plugin: &HaPlugin,
     engine: &EngineInterface,
     call: &EvaluatedCall,
-) -> Result<PipelineData, LabeledError> {
+) -> Result<Vec<Row>, LabeledError> {
     let workspace = context.workspace()?;
     let provider = context.provider(workspace).at(call.head)?;
-    let rows = if provider.provisioned() {
+    let declared = pairs(workspace.regions.iter().map(|it| &it.name));
+    let live = if provider.provisioned() {
         let runtime = plugin.runtime().at(call.head)?;
         let wanted = Wanted::new(engine, runtime)?;
-        let links = wanted
+        wanted
             .block_on(runtime, async { Ok(provider.links().await?) })
-            .at(call.head)?;
-        links.into_iter().map(Row::from).collect()
+            .at(call.head)?
     } else {
-        let absent = |(from, to): (&str, &str)| Row {
+        Vec::new()
+    };
+    let (mut known, left): (Vec<_>, Vec<_>) = live
+        .into_iter()
+        .partition(|it| declared.contains(&(it.from.as_str(), it.to.as_str())));
+    let mut rows: Vec<Row> = Vec::new();
+    for (from, to) in declared {
+        let at = known.iter().position(|it| it.from == from && it.to == to);
+        rows.push(match at {
+            Some(at) => known.swap_remove(at).into(),
+            None => Row::absent(from, to),
+        });
+    }
+    rows.extend(left.into_iter().map(Row::from));
+    Ok(rows)
+}
+
+impl Row {
+    fn absent(from: &str, to: &str) -> Self {
+        Self {
             from: from.to_owned(),
             to: to.to_owned(),
             delay: None,
             cut: None,
+            error: None,
             connections: None,
             bytes: None,
-            error: None,
-        };
-        pairs(workspace.regions.iter().map(|it| &it.name), None, None)
-            .into_iter()
-            .map(absent)
-            .collect()
-    };
-    Ok(table::<Row>(rows, &["from", "to", "delay", "cut"], call.head))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_direction_is_an_ordered_pair_of_two_regions() {
-        let regions = ["a", "b", "c"].map(RegionName::new);
-        assert_eq!(pairs(regions.iter(), None, None).len(), 6);
-        assert_eq!(pairs(regions.iter(), Some("a"), None), [("a", "b"), ("a", "c")]);
-        assert_eq!(pairs(regions.iter(), Some("a"), Some("a")), []);
+        }
     }
 }

@@ -27,8 +27,8 @@ struct Row {
     server: String,
     action: String,
     status: String,
-    took: Option<Duration>,
     error: Option<String>,
+    took: Option<Duration>,
     code: Option<String>,
     help: Option<String>,
 }
@@ -220,7 +220,7 @@ fn power(
             ..Act::default()
         });
     }
-    Ok(table(vec![row], &["region", "server", "status"], head))
+    Ok(table(vec![row], &["region", "server", "status", "error"], head))
 }
 
 /// Declared servers; whether each exists is asked when the command runs.

@@ -13,9 +13,9 @@ use nu_protocol::{
 use super::complete_regions;
 use crate::{
     HaPlugin,
-    context::Context,
+    context::{Context, Thing},
     error::{Failed, What},
-    nu::{At, Wanted, args, table},
+    nu::{At, args, table},
 };
 
 pub(super) struct Render;
@@ -24,11 +24,11 @@ const WHAT: &[&str] = &["haproxy", "postgres", "hba", "etcd", "guard"];
 
 #[derive(IntoValue)]
 struct Row {
-    region: String,
+    region: Option<String>,
     name: String,
-    path: Option<PathBuf>,
-    text: Option<String>,
     error: Option<String>,
+    text: Option<String>,
+    path: Option<PathBuf>,
 }
 
 /// A rendered file and where it is used.
@@ -66,7 +66,9 @@ impl PluginCommand for Render {
 
     fn extra_description(&self) -> &str {
         "haproxy: haproxy.cfg of each balancer. postgres and hba: postgresql.conf and pg_hba.conf of each database. etcd: of each
-member of the store. guard: what each guard is told. Passwords are in files of their own and not shown."
+member of the store. guard: what each guard is told. Passwords are in files of their own and not shown.
+Addresses are given out when things are made, so before the first ha provision there is nothing to show. A declared part
+that is not there yet has a row with error."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -110,34 +112,41 @@ member of the store. guard: what each guard is told. Passwords are in files of t
         };
         let workspace = context.workspace()?;
         let provider = context.provisioned(workspace).at(head)?;
-        let runtime = plugin.runtime().at(head)?;
-        let wanted = Wanted::new(engine, runtime)?;
-        let world = wanted.block_on(runtime, context.look(workspace, &provider)).at(head)?;
+        let world = context.known(workspace, &provider).at(head)?;
         let kind = match what.item.as_str() {
             "haproxy" => Kind::LoadBalancer,
             "etcd" => Kind::Store,
             _ => Kind::Database,
         };
-        let live = world.live.iter().filter(|it| it.id.kind == kind);
-        let rows = live
-            .filter(|it| region.as_deref().is_none_or(|region| it.id.region == region))
-            .map(|it| row(it, render(&what.item, &provider, it)))
-            .collect();
-        Ok(table::<Row>(rows, &["region", "name", "path"], head))
+        let things = world.things();
+        let of_kind = things.iter().filter(|it| it.kind() == Some(kind));
+        let of_region = of_kind.filter(|it| {
+            region
+                .as_deref()
+                .is_none_or(|wanted| it.region().is_some_and(|it| *it == wanted))
+        });
+        let rows = of_region.map(|it| row(it, &what.item, &provider)).collect();
+        Ok(table::<Row>(rows, &["text", "error"], head))
     }
 }
 
-fn row(live: &Live, rendered: Result<Rendered, Failed>) -> Row {
-    let (path, text, error) = match rendered {
-        Ok(Rendered { path, text }) => (Some(path), Some(text), None),
-        Err(failed) => (None, None, Some(failed.to_string())),
+fn row(thing: &Thing<'_>, what: &str, provider: &LocalProvider) -> Row {
+    let rendered = match thing.live {
+        Some(live) => render(what, provider, live).map_err(|failed| failed.to_string()),
+        // Addresses are given out when things are made; a text with guessed ones would be read as the real one.
+        None => Err("is not there yet, and has no address: ha provision".to_owned()),
     };
+    let (rendered, error) = match rendered {
+        Ok(rendered) => (Some(rendered), None),
+        Err(error) => (None, Some(error)),
+    };
+    let (path, text) = rendered.map(|it| (it.path, it.text)).unzip();
     Row {
-        region: live.id.region.to_string(),
-        name: live.id.name.clone(),
-        path,
-        text,
+        region: thing.region().map(ToString::to_string),
+        name: thing.name(),
         error,
+        text,
+        path,
     }
 }
 

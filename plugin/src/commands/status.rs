@@ -19,15 +19,15 @@ pub(super) struct Status;
 struct Row {
     region: String,
     verdict: Option<String>,
-    provider: String,
+    reason: Option<String>,
     role: String,
     database: Option<String>,
+    lag: Option<Duration>,
     servers_up: u32,
     servers_total: u32,
     load_balancer: Option<String>,
     store: Option<String>,
-    lag: Option<Duration>,
-    reason: Option<String>,
+    provider: String,
 }
 
 impl From<StatusRow> for Row {
@@ -35,15 +35,15 @@ impl From<StatusRow> for Row {
         Self {
             region: row.region.to_string(),
             verdict: word(row.verdict),
-            provider: row.provider.to_string(),
+            reason: row.reason,
             role: row.role.as_str().to_owned(),
             database: row.database.and_then(word),
+            lag: row.lag,
             servers_up: row.servers_up,
             servers_total: row.servers_total,
             load_balancer: row.load_balancer.map(|it| it.as_str().to_owned()),
             store: row.store.map(|it| it.as_str().to_owned()),
-            lag: row.lag,
-            reason: row.reason,
+            provider: row.provider.to_string(),
         }
     }
 }
@@ -106,14 +106,18 @@ role is as declared, database as observed: they differ after a failover. ha heal
         let runtime = plugin.runtime().at(head)?;
         let wanted = Wanted::new(engine, runtime)?;
         let rows = wanted.block_on(runtime, async {
-            let world = context.look(workspace, &provider).await?;
-            let things = world.things();
+            let known = context.known(workspace, &provider)?;
+            let things = known.things();
             let asker = Asker {
                 provider: &provider,
                 timeout: context.settings.timeout,
             };
-            let (nodes, health) = tokio::join!(asker.nodes(&things), asker.health(&things));
-            let (nodes, health) = (nodes?, health?);
+            let (world, nodes, health) = tokio::join!(
+                context.look(workspace, &provider),
+                asker.nodes(&things),
+                asker.health(&things)
+            );
+            let (world, nodes, health) = (world?, nodes?, health?);
             Ok(status::table(StatusInput {
                 workspace,
                 live: &world.live,

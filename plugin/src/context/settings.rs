@@ -42,19 +42,12 @@ impl Settings {
         if value.is_nothing() {
             return Ok(settings);
         }
-        for (key, value) in value.into_record()? {
+        let Value::Record { val, .. } = value else {
+            return Err(wrong("ha", &value, "a record, as {timeout: 5sec}"));
+        };
+        for (key, value) in val.into_owned() {
             let span = value.span();
-            let wrong = |expected, value: &Value| {
-                let got = value.get_type().to_string();
-                label(
-                    Failed::WrongSetting {
-                        key: key.clone(),
-                        got,
-                        expected,
-                    },
-                    span,
-                )
-            };
+            let wrong = |expected, value: &Value| wrong(&format!("ha.{key}"), value, expected);
             match key.as_str() {
                 _ if value.is_nothing() => {}
                 "workspace" => match value {
@@ -77,6 +70,15 @@ impl Settings {
         }
         Ok(settings)
     }
+}
+
+fn wrong(key: &str, value: &Value, expected: &'static str) -> LabeledError {
+    let failed = Failed::WrongSetting {
+        key: key.to_owned(),
+        got: value.get_type().to_string(),
+        expected,
+    };
+    label(failed, value.span())
 }
 
 #[cfg(test)]
@@ -104,6 +106,8 @@ mod tests {
         assert_eq!(settings.concurrency, 2);
         let zero = Value::test_record(record! { "concurrency" => Value::test_int(0) });
         let error = Settings::parse(zero).expect_err("must be refused");
+        assert_eq!(error.code.as_deref(), Some("ha::setting::wrong_type"));
+        let error = Settings::parse(Value::test_int(3)).expect_err("must be refused");
         assert_eq!(error.code.as_deref(), Some("ha::setting::wrong_type"));
     }
 }

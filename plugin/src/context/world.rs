@@ -60,6 +60,18 @@ impl Context {
         Ok(World { desired, live })
     }
 
+    /// The same by the provider's own notes, for a command that asks the parts itself: nothing that is stuck
+    /// keeps it from asking the others.
+    pub(crate) fn known(&self, workspace: &Workspace, provider: &LocalProvider) -> Result<World, Failed> {
+        let live = if provider.provisioned() {
+            provider.known()?
+        } else {
+            Vec::new()
+        };
+        let desired = ha_core::desired::resources(workspace, &self.config);
+        Ok(World { desired, live })
+    }
+
     /// A look for a command that only shows: what is not there yet is shown as absent.
     pub(crate) fn world(&self, plugin: &HaPlugin, engine: &EngineInterface) -> Result<World, LabeledError> {
         let workspace = self.workspace()?;
@@ -118,14 +130,12 @@ impl World {
             (Some(one), None) => Ok(one),
             (Some(one), Some(other)) => Err(Failed::BadArgument {
                 what: format!("server {}", name.item),
-                why: format!(
-                    "it is in {} and in {}; say which with --region",
-                    one.id.region, other.id.region
-                ),
+                why: format!("it is in {} and in {}", one.id.region, other.id.region),
+                help: format!("say which: --region {}", one.id.region),
             }),
             (None, _) => {
                 let known = servers().map(|it| it.id.name.clone()).collect();
-                Err(Failed::unknown(What::Server, &name.item, "what runs", known))
+                Err(Failed::unknown(What::Server, &name.item, "what exists", known))
             }
         }
     }
