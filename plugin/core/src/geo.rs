@@ -82,6 +82,17 @@ pub fn allows(places: &[String], country: &str) -> bool {
     places.is_empty() || places.iter().any(matches)
 }
 
+/// The network zone of a Hetzner location.
+pub fn hetzner_zone(slug: &str) -> Option<&'static str> {
+    Some(match slug {
+        "nbg1" | "fsn1" | "hel1" => "eu-central",
+        "ash" => "us-east",
+        "hil" => "us-west",
+        "sin" => "ap-southeast",
+        _ => return None,
+    })
+}
+
 const fn at(
     provider: ProviderName,
     slug: &'static str,
@@ -189,6 +200,16 @@ mod tests {
         assert_eq!(same_place(Aws, sgp1.at).map(|it| it.slug), Some("ap-southeast-1"));
         assert_eq!(same_place(Hetzner, sgp1.at).map(|it| it.slug), Some("sin"));
         assert_eq!(same_place(Hetzner, anywhere("syd1").expect("known").at), None);
+    }
+
+    #[test]
+    fn every_location_of_hetzner_is_in_a_zone() {
+        assert!(locations(Hetzner).all(|it| hetzner_zone(it.slug).is_some()));
+        assert!(
+            locations(Aws)
+                .chain(locations(Ocean))
+                .all(|it| hetzner_zone(it.slug).is_none())
+        );
     }
 
     #[test]

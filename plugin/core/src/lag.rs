@@ -1,6 +1,8 @@
 //! How far each database is behind the primary, in bytes and in time (FAILOVER.md §15).
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 use std::time::Duration;
@@ -178,24 +180,41 @@ fn primary(row: LagRow, report: &NodeReport, primaries: &[&NodeReport]) -> LagRo
     let others: Vec<String> = primaries
         .iter()
         .filter(|it| (&it.region, &it.node) != (&report.region, &report.node))
-        .map(|it| format!("{} in {}", it.node, it.region))
+        .map(|it| match it.age > FRESH {
+            true => format!("{} in {}, {} ago,", it.node, it.region, seconds(it.age)),
+            false => format!("{} in {}", it.node, it.region),
+        })
         .collect();
+    let old = report.age > FRESH;
+    let state = if old { LagState::Stale } else { LagState::Primary };
     if !others.is_empty() {
         let others = others.join(" and ");
         return LagRow {
-            state: LagState::Primary,
+            state,
             verdict: LagVerdict::Critical,
             error: Some(format!(
-                "two primaries: {others} takes writes too; stop one before anything else"
+                "two primaries: {others} took writes too; stop one before anything else"
             )),
             ..row
         };
     }
-    let (state, verdict) = match report.age > FRESH {
-        true => (LagState::Stale, LagVerdict::Unknown),
-        false => (LagState::Primary, LagVerdict::Ok),
-    };
-    LagRow { state, verdict, ..row }
+    match old {
+        true => LagRow {
+            state,
+            verdict: LagVerdict::Unknown,
+            error: row.error.clone().or_else(|| Some(looked(report.age))),
+            ..row
+        },
+        false => LagRow {
+            state,
+            verdict: LagVerdict::Ok,
+            ..row
+        },
+    }
+}
+
+fn looked(age: Duration) -> String {
+    format!("last looked at {} ago", seconds(age))
 }
 
 /// What a replica is measured against.
@@ -273,9 +292,7 @@ fn replica(row: LagRow, report: &NodeReport, source: &Source, objectives: &Objec
         return LagRow {
             state: LagState::Stale,
             verdict: LagVerdict::Unknown,
-            error: row
-                .error
-                .or_else(|| Some(format!("last looked at {} ago", seconds(report.age)))),
+            error: row.error.or_else(|| Some(looked(report.age))),
             ..row
         };
     }

@@ -24,6 +24,7 @@ codes! {
     UNKNOWN_GROUP = "ha::check::unknown_group", "a server group is named that does not exist in the region";
     OTHER_REGION = "ha::check::other_region", "something is named that lives in another region";
     EMPTY_GROUP = "ha::check::empty_group", "something runs on a group without servers";
+    SHARED_GROUP = "ha::check::shared_group", "two databases, or two store members, would run on the same servers";
     AMBIGUOUS_TARGETS = "ha::check::ambiguous_targets", "a balancer does not say which of several groups it spreads over";
 
     RANGE = "ha::check::range", "a network range is not a range, or not a private one";
@@ -43,6 +44,7 @@ codes! {
 
     STORE_MISSING = "ha::check::store_missing", "replicated databases have no agreement store";
     STORE_EVEN = "ha::check::store_even", "an even number of store members tolerates no more than one less";
+    STORE_MAJORITY = "ha::check::store_majority", "one region holds so much of the store that nothing can be decided without it";
 
     DNS_DEFAULT = "ha::check::dns_default", "geographic records leave some users unanswered";
     DNS_REGION = "ha::check::dns_region", "the default region of the DNS does not exist";
@@ -50,7 +52,7 @@ codes! {
     LAG_ABOVE_RPO = "ha::check::lag_above_rpo", "a lag limit above the RPO cannot meet it";
     LAG_ORDER = "ha::check::lag_order", "the three lag limits are not in order";
     RTO = "ha::check::rto", "detection, TTL and promotion together take longer than the RTO";
-    TIMING = "ha::check::timing", "the timing profile breaks a constraint of the failover protocol";
+    TIMING = "ha::check::timing", "the regions are further apart than the timing profile allows";
     TWO_REGIONS = "ha::check::two_regions", "two data regions without a witness stop when one is lost";
 }
 

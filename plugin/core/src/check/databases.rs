@@ -77,6 +77,34 @@ pub(super) fn copies_are_possible(workspace: &Workspace, _: &Config) -> Vec<Find
     out
 }
 
+/// Nobody said who copies whom, and the region could not take over: its database cannot become a copy.
+pub(super) fn regions_could_take_over(workspace: &Workspace, _: &Config) -> Vec<Finding> {
+    let Some(primary) = workspace.primary() else {
+        return Vec::new();
+    };
+    let mut out = Vec::new();
+    for region in workspace.regions.iter().filter(|it| it.name != primary.name) {
+        // Several databases have their own reasons; one is meant to be the copy.
+        let ([source], [copy]) = (&primary.databases[..], &region.databases[..]) else {
+            continue;
+        };
+        let said = copy.replicate_from.is_some() || source.replicate_from.is_some();
+        if said || !same_engine(&source.engine, &copy.engine) {
+            continue;
+        }
+        let seller = |region, it: &Database| it.managed.then(|| provider(region, &it.declared));
+        if let Some((why, help)) = impossible(seller(primary, source), seller(region, copy)) {
+            let (name, from) = (&copy.declared.name, &source.declared.name);
+            let message = format!("{name} cannot take over from {from}: {why}");
+            let finding = Finding::warning(codes::REPLICATION, message)
+                .at(&copy.declared.path)
+                .label(&source.declared.path, "the primary region's");
+            out.push(finding.help(help));
+        }
+    }
+    out
+}
+
 /// Why a database sold by `to` (none: run by the workspace itself) cannot follow one sold by `from`.
 fn impossible(from: Option<ProviderName>, to: Option<ProviderName>) -> Option<(String, String)> {
     const OWN: &str = "run PostgreSQL on your own servers in every region: ha.Postgres & { runs_on = … }";

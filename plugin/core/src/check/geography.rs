@@ -137,7 +137,10 @@ pub(super) fn regions_are_far_apart(workspace: &Workspace, _: &Config) -> Vec<Fi
         let finding = Finding::warning(codes::DISTANCE, message)
             .at(place_of(other))
             .label(place_of(one), one.name.as_str())
-            .help("choose a location further away, or set objectives.min_distance_km to what you accept");
+            .help(format!(
+                "choose a location further away, or accept it: objectives.min_distance_km = {}",
+                distance.floor()
+            ));
         out.push(finding);
     }
     out
@@ -167,7 +170,10 @@ pub(super) fn commits_are_quick_enough(workspace: &Workspace, _: &Config) -> Vec
     let finding = Finding::warning(codes::LATENCY, message)
         .at(place_of(primary))
         .label(place_of(other), "the nearest copy")
-        .help("choose nearer regions, raise max_latency_ms, or set sync_mode to async and accept a loss up to the lag");
+        .help(format!(
+            "choose nearer regions, write objectives.max_latency_ms = {}, or sync_mode = 'Async and accept a loss up to the lag",
+            trip.ceil()
+        ));
     vec![finding]
 }
 

@@ -27,19 +27,23 @@ const RULES: &[Rule] = &[
     regions::a_witness_holds_no_data,
     regions::two_data_regions,
     regions::store_members,
+    regions::the_store_outlives_a_region,
     regions::dns_answers_everybody,
     structure::names_are_unique,
     structure::nodes_are_told_apart,
     structure::groups_exist,
+    structure::groups_are_not_shared,
     structure::balancers_have_targets,
     network::ranges_are_private,
     network::ranges_do_not_overlap,
+    network::zones_hold_their_servers,
     geography::locations_are_the_providers,
     geography::coordinates_are_known,
     geography::regions_are_far_apart,
     geography::commits_are_quick_enough,
     geography::data_stays_where_it_may,
     databases::copies_are_possible,
+    databases::regions_could_take_over,
     databases::clusters_are_alike,
     databases::clusters_have_a_founder,
     databases::managed_ones_are_not_rehearsed,
@@ -80,7 +84,13 @@ fn located(region: &Region) -> impl Iterator<Item = (&Declared, &str)> {
         .iter()
         .map(|it| (&it.declared, it.location.as_str()));
     let databases = region.databases.iter().map(|it| (&it.declared, it.location.as_str()));
-    groups.chain(balancers).chain(databases)
+    let networks = region.networks.iter().map(|it| &it.declared);
+    let written = networks.chain(region.others.iter().map(|it| &it.declared));
+    let written = written.filter_map(|it| {
+        let word = it.fields.get("location").or_else(|| it.fields.get("region"))?;
+        Some((it, word.as_str()?))
+    });
+    groups.chain(balancers).chain(databases).chain(written)
 }
 
 /// Where a reader of the workspace sees the region's location.

@@ -2,10 +2,13 @@
 
 use std::net::Ipv4Addr;
 
-use super::codes;
+use serde_json::Value;
+
+use super::{codes, place_of};
 use crate::{
     config::Config,
     finding::Finding,
+    geo,
     model::{Network, Region, Workspace},
 };
 
@@ -82,14 +85,38 @@ pub(super) fn ranges_do_not_overlap(workspace: &Workspace, _: &Config) -> Vec<Fi
     out
 }
 
+/// A Hetzner network spans one zone; servers elsewhere cannot be attached to it.
+pub(super) fn zones_hold_their_servers(workspace: &Workspace, _: &Config) -> Vec<Finding> {
+    let mut out = Vec::new();
+    for (region, network) in networks(workspace) {
+        let zone = network.declared.fields.get("network_zone").and_then(Value::as_str);
+        let Some((zone, needed)) = zone.zip(geo::hetzner_zone(&region.location)) else {
+            continue;
+        };
+        if zone == needed {
+            continue;
+        }
+        let message = format!(
+            "{} is in the zone {zone}, and {} is in {needed}: no server of {} could be attached to it",
+            network.declared.name, region.location, region.name
+        );
+        let finding = Finding::error(codes::LOCATION, message)
+            .at(format!("{}.network_zone", network.declared.path))
+            .label(place_of(region), "the servers")
+            .help(format!("write network_zone = \"{needed}\""));
+        out.push(finding);
+    }
+    out
+}
+
 fn free(taken: &[(u32, u32, u8)]) -> String {
     let candidates = (0..=255u8).map(|second| format!("10.{second}.0.0/16"));
     let unused = candidates.into_iter().find(|text| {
         range(text).is_some_and(|(first, last, _)| taken.iter().all(|(low, high, _)| last < *low || *high < first))
     });
     match unused {
-        Some(text) => format!("give each region its own; \"{text}\" is free"),
-        None => "give each region its own".to_owned(),
+        Some(text) => format!("every network needs a range of its own; free is ip_range = \"{text}\""),
+        None => "every network needs a range of its own".to_owned(),
     }
 }
 

@@ -65,7 +65,7 @@ pub(super) fn two_data_regions(workspace: &Workspace, _: &Config) -> Vec<Finding
         return Vec::new();
     }
     let message = "with two data regions and no witness, strict mode stops all writes when either region is lost";
-    let help = "set sync_mode to degrade, or add a third region, role = 'Witness, for its vote and store member";
+    let help = "write sync_mode = 'Degrade, or add a third region with role = 'Witness for its vote and store member";
     vec![
         Finding::warning(codes::TWO_REGIONS, message)
             .at("sync_mode")
@@ -107,6 +107,41 @@ pub(super) fn store_members(workspace: &Workspace, _: &Config) -> Vec<Finding> {
     let path = last.map_or_else(|| first.field.clone(), |store| store.declared.path.clone());
     let help = "have an odd number: add a region with role = 'Witness and a store member, or take one away";
     vec![Finding::warning(codes::STORE_EVEN, message).at(path).help(help)]
+}
+
+/// Odd is not enough: with all members in the region that is lost, nobody can agree on another primary.
+pub(super) fn the_store_outlives_a_region(workspace: &Workspace, _: &Config) -> Vec<Finding> {
+    let members = workspace
+        .regions
+        .iter()
+        .map(|region| region.stores.len())
+        .sum::<usize>();
+    // An even number is judged by [`store_members`]; a single data region has nothing to fail over to.
+    if members % 2 == 0 || with_own_databases(workspace).len() < 2 {
+        return Vec::new();
+    }
+    let heavy = workspace
+        .regions
+        .iter()
+        .find(|region| region.stores.len() > members / 2);
+    let Some((region, store)) = heavy.and_then(|region| Some((region, region.stores.last()?))) else {
+        return Vec::new();
+    };
+    let held = match (region.stores.len(), members) {
+        (1, 1) => "the only member".to_owned(),
+        (held, members) => format!("{held} of the {members} members"),
+    };
+    let message = format!(
+        "{} holds {held} of the agreement store: when it is lost, no other region can take over",
+        region.name
+    );
+    let without = workspace.regions.iter().find(|region| region.stores.is_empty());
+    let finding = Finding::warning(codes::STORE_MAJORITY, message).at(&store.declared.path);
+    let finding = match without {
+        Some(without) => finding.label(&without.field, "has no member"),
+        None => finding,
+    };
+    vec![finding.help("have one in each of three regions: store = ha.Store & { name = …, runs_on = … }")]
 }
 
 pub(super) fn dns_answers_everybody(workspace: &Workspace, _: &Config) -> Vec<Finding> {

@@ -143,6 +143,39 @@ pub(super) fn groups_exist(workspace: &Workspace, _: &Config) -> Vec<Finding> {
     out
 }
 
+/// Every database listens on the same port of its servers, and so does every member of the store.
+pub(super) fn groups_are_not_shared(workspace: &Workspace, _: &Config) -> Vec<Finding> {
+    let mut out = Vec::new();
+    for region in &workspace.regions {
+        let own = region.databases.iter().filter(|it| !it.managed);
+        let databases = own.filter_map(|it| Some((it.runs_on.as_deref()?, &it.declared)));
+        out.extend(shared(databases, "database"));
+        let stores = region.stores.iter().map(|it| (it.runs_on.as_str(), &it.declared));
+        out.extend(shared(stores, "store member"));
+    }
+    out
+}
+
+fn shared<'a>(users: impl Iterator<Item = (&'a str, &'a Declared)>, what: &str) -> Vec<Finding> {
+    let mut first: BTreeMap<&str, &Declared> = BTreeMap::new();
+    let mut out = Vec::new();
+    for (group, user) in users {
+        let Some(other) = first.insert(group, user) else {
+            continue;
+        };
+        let message = format!(
+            "{} and {} both run on {group}: a server holds one {what}",
+            other.name, user.name
+        );
+        let finding = Finding::error(codes::SHARED_GROUP, message)
+            .at(format!("{}.runs_on", user.path))
+            .label(format!("{}.runs_on", other.path), "the first one")
+            .help("give it a group of its own, or leave one of the two out");
+        out.push(finding);
+    }
+    out
+}
+
 fn own_groups(region: &Region) -> String {
     let groups: Vec<String> = region
         .servers

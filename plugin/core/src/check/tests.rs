@@ -55,7 +55,7 @@ finds! {
         => Error "ha::check::witness_data" at "region_asia_southeast.database", ["remove the database"];
 
     overlapping_ranges: |w| w.regions[1].networks[0].ip_range = "10.0.128.0/17".into()
-        => Error "ha::check::overlap" at "region_eu_central.network.ip_range", ["us-east", "\"10.1.0.0/16\" is free"];
+        => Error "ha::check::overlap" at "region_eu_central.network.ip_range", ["us-east", "ip_range = \"10.1.0.0/16\""];
     a_range_that_is_none: |w| w.regions[1].networks[0].ip_range = "10.1/16".into()
         => Error "ha::check::range" at "region_eu_central.network.ip_range", ["10.0.0.0/16"];
     a_public_range: |w| w.regions[1].networks[0].ip_range = "8.8.0.0/16".into()
@@ -63,12 +63,21 @@ finds! {
     a_crooked_range: |w| w.regions[1].networks[0].ip_range = "10.1.2.3/16".into()
         => Warning "ha::check::range" at "region_eu_central.network.ip_range", ["\"10.1.0.0/16\""];
 
+    a_zone_without_its_servers: |w| {
+        let network = &mut w.regions[1].networks[0].declared;
+        network.fields.insert("network_zone".into(), "us-west".into());
+    } => Error "ha::check::location" at "region_eu_central.network.network_zone", ["nbg1", "network_zone = \"eu-central\""];
+    a_network_elsewhere: |w| {
+        let network = &mut w.regions[2].networks[0].declared;
+        network.fields.insert("region".into(), "sgp1".into());
+    } => Error "ha::check::location" at "region_asia_southeast.network.region", ["\"ap-southeast-1\""];
+
     neighbours: |w| w.regions[1].coordinates = w.regions[0].coordinates
-        => Warning "ha::check::distance" at "region_eu_central.app_servers", ["0 km", "min_distance_km"];
+        => Warning "ha::check::distance" at "region_eu_central.app_servers", ["0 km", "objectives.min_distance_km = 0"];
     an_unknown_place: |w| w.regions[1].coordinates = None
         => Warning "ha::check::coordinates" at "region_eu_central.app_servers", ["latitude"];
     slow_commits: |w| w.objectives.max_latency_ms = 50.0
-        => Warning "ha::check::latency" at "region_us_east.app_servers", ["eu-central", "64 ms"];
+        => Warning "ha::check::latency" at "region_us_east.app_servers", ["eu-central", "64 ms", "objectives.max_latency_ms = 64"];
 
     residency_broken: |w| w.regions[2].residency = vec!["SG".into()]
         => Warning "ha::check::residency" at "region_asia_southeast.residency", ["us-east (US) and eu-central (DE)"];
@@ -92,6 +101,20 @@ finds! {
     another_major: |w| w.regions[1].databases[0].version = "16".into()
         => Error "ha::check::engine" at "region_eu_central.database.version", ["version = \"15\""];
 
+    two_databases_on_one_server: |w| {
+        let mut twin = w.regions[1].databases[0].clone();
+        (twin.declared.name, twin.declared.path) = ("eu-pg2".into(), "region_eu_central.other".into());
+        w.regions[1].databases.push(twin);
+    } => Error "ha::check::shared_group" at "region_eu_central.other.runs_on", ["eu-pg and eu-pg2 both run on eu-db"];
+    two_members_on_one_server: |w| {
+        let mut twin = w.regions[0].stores[0].clone();
+        (twin.declared.name, twin.declared.path) = ("us-store2".into(), "region_us_east.other".into());
+        w.regions[0].stores.push(twin);
+        let mut more = w.regions[2].stores[0].clone();
+        (more.declared.name, more.runs_on) = ("asia-store2".into(), "asia-app".into());
+        w.regions[2].stores.push(more);
+    } => Error "ha::check::shared_group" at "region_us_east.other.runs_on", ["a server holds one store member"];
+
     twins: |w| w.regions[0].load_balancers[0].declared.name = "us-app-2".into()
         => Error "ha::check::duplicate_name" at "region_us_east.load_balancer.name", ["twice"];
     the_relay: |w| w.regions[0].load_balancers[0].declared.name = "relay".into()
@@ -102,21 +125,24 @@ finds! {
     an_even_store: |w| w.regions[2].stores.clear()
         => Warning "ha::check::store_even" at "region_eu_central.store", ["odd number"];
 
+    a_store_in_one_place: |w| w.regions.iter_mut().skip(1).for_each(|region| region.stores.clear())
+        => Warning "ha::check::store_majority" at "region_us_east.store", ["the only member", "store = ha.Store"];
+
     geographic_without_default: |w| w.dns.as_mut().expect("has one").default_region = None
         => Error "ha::check::dns_default" at "dns", ["default_region = \"us-east\""];
     unknown_default: |w| w.dns.as_mut().expect("has one").default_region = Some("us-esat".into())
         => Error "ha::check::dns_region" at "dns.default_region", ["did you mean \"us-east\""];
 
     lag_above_rpo: |w| w.sync_mode = SyncMode::Async
-        => Warning "ha::check::lag_above_rpo" at "objectives.lag_expected_seconds", ["300 s", "600 s", "60 s"];
+        => Warning "ha::check::lag_above_rpo" at "objectives.lag_expected_seconds", ["300 s", "600 s", "60 s", "objectives.lag_expected_seconds = 60", "sync_mode = 'Strict"];
     lag_out_of_order: |w| w.objectives.lag_warn_seconds = 400
         => Error "ha::check::lag_order" at "objectives.lag_warn_seconds", ["above lag_expected_seconds"];
     rto_below_dns: |w| w.objectives.rto_seconds = 120
-        => Warning "ha::check::rto" at "dns", ["3 probes at 30 s are 90.0 s", "156.6 s"];
+        => Warning "ha::check::rto" at "dns", ["3 probes at 30 s are 90.0 s", "156.6 s", "objectives.rto_seconds = 157", "dns.health_check.request_interval = 10"];
     rto_below_everything: |w| w.objectives.rto_seconds = 5
-        => Warning "ha::check::rto" at "objectives.rto_seconds", ["detection 3.7 s"];
+        => Warning "ha::check::rto" at "objectives.rto_seconds", ["detection 3.7 s", "objectives.rto_seconds = 7"];
     a_profile_for_neighbours: |w| w.timing = TimingProfile::Near
-        => Warning "ha::check::timing" at "timing", ["up to 20 ms", "153 ms"];
+        => Warning "ha::check::timing" at "timing", ["up to 20 ms", "153 ms", "timing = 'Default"];
 }
 
 #[test]
@@ -201,7 +227,10 @@ fn managed_databases_copy_only_their_own_kind() {
             w.regions[1].databases[0].replicate_from = Some("us-pg".into());
         })
     };
-    let refused = |kinds| managed(kinds).into_iter().find(|it| it.code == codes::REPLICATION);
+    let refused = |kinds| {
+        let mut all = managed(kinds).into_iter();
+        all.find(|it| it.code == codes::REPLICATION && it.severity == Severity::Error)
+    };
     for kinds in [
         ["digitalocean.Database", "ha.Postgres"],
         ["digitalocean.Database", "aws.RDS"],
@@ -221,6 +250,68 @@ fn managed_databases_copy_only_their_own_kind() {
     for kinds in [["ha.Postgres"; 2], ["aws.RDS"; 2], ["digitalocean.Database"; 2]] {
         assert_eq!(refused(kinds), None);
     }
+}
+
+#[test]
+fn a_pair_that_cannot_replicate_is_told_though_nobody_asked_for_a_copy() {
+    let all = check(|w| {
+        for (region, kind) in w
+            .regions
+            .iter_mut()
+            .zip(["digitalocean.Database", "ha.Postgres", "aws.RDS"])
+        {
+            let database = &mut region.databases[0];
+            (database.declared.kind, database.managed) = (kind.into(), kind != "ha.Postgres");
+        }
+    });
+    let pairs: Vec<_> = all.iter().filter(|it| it.code == codes::REPLICATION).collect();
+    let paths: Vec<_> = pairs.iter().filter_map(|it| it.path.as_deref()).collect();
+    assert_eq!(paths, ["region_asia_southeast.database", "region_eu_central.database"]);
+    for pair in pairs {
+        assert_eq!(pair.severity, Severity::Warning);
+        assert_eq!(pair.labels[0].path.as_deref(), Some("region_us_east.database"));
+        assert!(
+            pair.help
+                .as_deref()
+                .is_some_and(|help| help.contains("ha.Postgres & {"))
+        );
+    }
+}
+
+/// Findings about a pair point at both.
+#[test]
+fn pairs_have_two_places() {
+    let labels = |change: fn(&mut Workspace)| {
+        let all = check(change);
+        let paths: Vec<_> = all
+            .iter()
+            .flat_map(|it| it.labels.iter().filter_map(|it| it.path.clone()))
+            .collect();
+        paths.join(" ")
+    };
+    assert_eq!(labels(|w| w.regions[1].role = Role::Primary), "region_us_east.role");
+    assert_eq!(
+        labels(|w| w.regions[1].networks[0].ip_range = "10.0.0.0/8".into()),
+        "region_eu_central.network.ip_range region_us_east.network.ip_range"
+    );
+    assert_eq!(
+        labels(|w| w.regions[1].coordinates = w.regions[0].coordinates),
+        "region_us_east.app_servers"
+    );
+}
+
+#[test]
+fn without_replicas_there_is_no_lag_and_no_failover_to_judge() {
+    let all = check(|w| {
+        w.regions.iter_mut().for_each(|region| region.databases.clear());
+        (w.sync_mode, w.objectives.rto_seconds) = (SyncMode::Async, 151);
+    });
+    assert_eq!(all, []);
+    let all = check(|w| {
+        w.regions.iter_mut().for_each(|region| region.databases.clear());
+        w.objectives.rto_seconds = 149;
+    });
+    assert_eq!(all.iter().map(|it| it.code.as_str()).collect::<Vec<_>>(), [codes::RTO]);
 }
 
 #[test]

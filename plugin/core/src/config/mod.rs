@@ -1,5 +1,4 @@
 //! `config.toml`: what differs per operator. Never desired infrastructure, never a secret.
-
 //!
 //! ```toml
 //! target = "local"                            # or "cloud"

@@ -5,7 +5,7 @@ use crate::{fixture, report::DatabaseReport, report::StoreReport};
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     Timestamp::from_second(1_800_000_000).expect("in range")
 }
 
@@ -40,7 +40,7 @@ fn report(region: &str, node: &str, role: NodeRole) -> NodeReport {
     }
 }
 
-fn primary(node: &str, samples: &[(u64, u64)]) -> NodeView {
+pub(super) fn primary(node: &str, samples: &[(u64, u64)]) -> NodeView {
     let mut it = report("us-east", node, NodeRole::Primary);
     it.samples = samples
         .iter()
@@ -53,7 +53,7 @@ fn primary(node: &str, samples: &[(u64, u64)]) -> NodeView {
     view(it)
 }
 
-fn replica(replayed: u64) -> NodeReport {
+pub(super) fn replica(replayed: u64) -> NodeReport {
     let mut it = report("eu-central", "eu-db-1", NodeRole::Replica);
     it.database.replayed = Some(Lsn(replayed));
     it.database.received = Some(Lsn(replayed));
@@ -62,7 +62,7 @@ fn replica(replayed: u64) -> NodeReport {
     it
 }
 
-fn view(report: NodeReport) -> NodeView {
+pub(super) fn view(report: NodeReport) -> NodeView {
     NodeView {
         region: RegionName::new(report.region.clone()),
         node: report.node.clone(),
@@ -70,12 +70,12 @@ fn view(report: NodeReport) -> NodeView {
     }
 }
 
-fn rows(nodes: &[NodeView]) -> Vec<LagRow> {
+pub(super) fn rows(nodes: &[NodeView]) -> Vec<LagRow> {
     table(nodes, &fixture::workspace().objectives, now())
 }
 
 /// The row of the last node.
-fn last(nodes: &[NodeView]) -> LagRow {
+pub(super) fn last(nodes: &[NodeView]) -> LagRow {
     rows(nodes).pop().expect("a row per node")
 }
 

@@ -75,3 +75,111 @@ impl TimingProfile {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How far clocks may run apart.
+    const RHO: f64 = 0.01;
+
+    /// The constraints of FAILOVER.md §5 that `timing` breaks, for regions `round_trip` apart.
+    fn violations(timing: &Timing, round_trip: Duration) -> Vec<&'static str> {
+        let seconds = |duration: Duration| duration.as_secs_f64();
+        let take = seconds(timing.take) * (1.0 - RHO);
+        let detect = timing.probe_interval * timing.probe_failures + timing.probe_timeout;
+        let rules = [
+            // Whoever held the lease has fenced itself before anybody may take it.
+            (
+                "C1",
+                seconds(timing.hold) * (1.0 + RHO) + seconds(timing.fence_budget) < take,
+            ),
+            // An election in the store, which takes up to twice its timeout, demotes no healthy primary.
+            (
+                "C2",
+                timing.renew + timing.call_timeout + timing.store_election * 2 <= timing.hold,
+            ),
+            // The watchdog comes after the fence and before a taker.
+            (
+                "C3",
+                timing.hold + timing.fence_budget <= timing.watchdog && seconds(timing.watchdog) < take,
+            ),
+            // Votes are there when the lease can be taken.
+            ("C4", detect < timing.take),
+            // PostgreSQL's own timeouts, which are five seconds in every profile.
+            ("C5", Duration::from_secs(5) <= timing.take),
+            // A store over that distance elects no new leader for a slow answer; its heartbeat is a tenth.
+            ("C6", timing.store_election >= round_trip * 10),
+        ];
+        rules
+            .into_iter()
+            .filter(|(_, holds)| !holds)
+            .map(|(rule, _)| rule)
+            .collect()
+    }
+
+    #[test]
+    fn every_profile_keeps_the_constraints() {
+        for (profile, round_trip) in [
+            (TimingProfile::Documents, 200),
+            (TimingProfile::Default, 200),
+            (TimingProfile::Near, 20),
+        ] {
+            let broken = violations(&profile.timing(), Duration::from_millis(round_trip));
+            assert_eq!(broken, [""; 0], "{profile:?}");
+        }
+    }
+
+    #[test]
+    fn each_constraint_is_seen() {
+        let sound = TimingProfile::Default.timing();
+        let second = Duration::from_secs(1);
+        for (rule, timing) in [
+            (
+                "C1",
+                Timing {
+                    hold: second * 9,
+                    ..sound
+                },
+            ),
+            (
+                "C2",
+                Timing {
+                    renew: second * 2,
+                    ..sound
+                },
+            ),
+            (
+                "C3",
+                Timing {
+                    watchdog: second * 7,
+                    ..sound
+                },
+            ),
+            (
+                "C4",
+                Timing {
+                    probe_failures: 10,
+                    ..sound
+                },
+            ),
+            (
+                "C5",
+                Timing {
+                    take: second * 4,
+                    ..sound
+                },
+            ),
+            (
+                "C6",
+                Timing {
+                    store_election: second,
+                    ..sound
+                },
+            ),
+        ] {
+            let broken = violations(&timing, Duration::from_millis(200));
+            assert!(broken.contains(&rule), "{rule} is not in {broken:?}");
+        }
+    }
+}
