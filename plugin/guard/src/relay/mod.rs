@@ -23,10 +23,14 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use self::{fronts::Fronts, links::Network, watched::Watched};
+use self::{
+    fronts::Fronts,
+    links::Network,
+    watched::{Folders, Watched},
+};
 
-/// How soon a change of `links.json` is seen.
-const POLL: Duration = Duration::from_millis(50);
+/// Changes of files are told by the kernel; this often they are looked at without being told, in case it cannot.
+const POLL: Duration = Duration::from_secs(1);
 
 /// Runs until SIGTERM or SIGINT; then all its connections end.
 ///
@@ -44,9 +48,12 @@ pub(crate) async fn run(path: &Path) -> anyhow::Result<()> {
     let status = TcpListener::bind(&config.status)
         .await
         .with_context(|| format!("cannot listen on {} for the status", config.status))?;
+    let folders = Folders::new();
     let mut links_file = Watched::new(config.links.clone());
     let mut config_file = Watched::new(path.to_owned());
-    config_file.changed();
+    // Watched before it is read: a change in between is seen twice rather than never.
+    folders.watch(links_file.path());
+    folders.watch(path);
     let network = Arc::new(Network::new(&config.region));
     links_file.changed();
     network.read(links_file.path());
@@ -63,10 +70,12 @@ pub(crate) async fn run(path: &Path) -> anyhow::Result<()> {
     loop {
         let told = tokio::select! {
             _ = poll.tick() => false,
+            () = folders.stirred() => false,
             _ = hangup.recv() => true,
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         };
+        folders.watch(path);
         if config_file.changed() || told {
             match read(path) {
                 Ok(config) => {
@@ -79,6 +88,7 @@ pub(crate) async fn run(path: &Path) -> anyhow::Result<()> {
                 Err(error) => tracing::error!(error = format!("{error:#}"), "kept the configuration there was"),
             }
         }
+        folders.watch(links_file.path());
         if links_file.changed() || told {
             network.read(links_file.path());
         }
