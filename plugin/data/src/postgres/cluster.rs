@@ -12,7 +12,7 @@ use std::{
 
 use ha_core::agent::PostgresConfig;
 
-use super::{ADMIN_USER, beside, follow, program, settings};
+use super::{ADMIN_USER, beside, follow, process, program, settings};
 use crate::DataError;
 
 /// What stands where the data should be.
@@ -150,8 +150,8 @@ pub(super) async fn or_clear<T>(config: &PostgresConfig, made: Result<T, DataErr
     made
 }
 
-/// No half-made data folder is left. One that a program left over from an earlier guard still writes to is taken
-/// away under it; that program then ends with an error of its own.
+/// No half-made data folder is left, nor a program of a guard that was killed which still makes one: it would hold
+/// on to the slot that the next copy needs.
 pub async fn clear_partial(config: &PostgresConfig) -> Result<(), DataError> {
     let dir = &config.data_dir;
     let (Some(parent), Some(prefix)) = (
@@ -160,6 +160,10 @@ pub async fn clear_partial(config: &PostgresConfig) -> Result<(), DataError> {
     ) else {
         return Ok(());
     };
+    let killed = process::end_makers(&beside(dir, ".partial-")).await?;
+    if killed > 0 {
+        tracing::warn!(killed, "programs of an earlier guard were still making a data folder");
+    }
     let entries = match fs::read_dir(parent) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -173,19 +177,45 @@ pub async fn clear_partial(config: &PostgresConfig) -> Result<(), DataError> {
         {
             continue;
         }
-        let path = entry.path();
-        let mut tries = 0;
-        while let Err(error) = tokio::fs::remove_dir_all(&path).await {
-            tries += 1;
-            match error.kind() {
-                io::ErrorKind::NotFound => break,
-                // A file appeared between listing and removing.
-                io::ErrorKind::DirectoryNotEmpty if tries < 100 => {}
-                _ => return Err(DataError::file(&path)(error)),
-            }
+        remove_tree(&entry.path()).await?;
+    }
+    Ok(())
+}
+
+/// Gone afterwards, also when it was not there.
+async fn remove_tree(path: &Path) -> Result<(), DataError> {
+    let mut tries = 0;
+    while let Err(error) = tokio::fs::remove_dir_all(path).await {
+        tries += 1;
+        match error.kind() {
+            io::ErrorKind::NotFound => break,
+            // A file appeared between listing and removing.
+            io::ErrorKind::DirectoryNotEmpty if tries < 100 => {}
+            _ => return Err(DataError::file(path)(error)),
         }
     }
     Ok(())
+}
+
+/// Where the data of a replica is kept that has to be copied anew, until the copy is there.
+fn outdated(config: &PostgresConfig) -> PathBuf {
+    beside(&config.data_dir, ".outdated")
+}
+
+/// The data folder has made way for a new copy; what it held is kept beside it. The server must have ended.
+pub async fn set_aside(config: &PostgresConfig) -> Result<(), DataError> {
+    let dir = &config.data_dir;
+    clear_outdated(config).await?;
+    let moved = (|| {
+        fs::rename(dir, outdated(config))?;
+        fs::File::open(dir.parent().unwrap_or(dir))?.sync_all()
+    })();
+    moved.map_err(DataError::file(dir))
+}
+
+/// What [`set_aside`] kept is gone. For when the data folder is complete again.
+pub async fn clear_outdated(config: &PostgresConfig) -> Result<(), DataError> {
+    remove_tree(&outdated(config)).await
 }
 
 /// The folder exists; made with mode 0700 if it did not.
@@ -197,9 +227,11 @@ pub(super) fn private_dir(dir: &Path) -> Result<(), DataError> {
         .map_err(DataError::file(dir))
 }
 
-/// The log, opened to be added to. One that has grown beyond 32 MB is put aside first, in place of the last such.
+/// A log larger than this is put aside, in place of the last such.
+const LARGE: u64 = 32 << 20;
+
+/// The log, opened to be added to.
 pub(super) fn open_log(path: &Path) -> Result<fs::File, DataError> {
-    const LARGE: u64 = 32 << 20;
     if let Some(parent) = path.parent() {
         private_dir(parent)?;
     }
@@ -212,4 +244,18 @@ pub(super) fn open_log(path: &Path) -> Result<fs::File, DataError> {
         .mode(0o600)
         .open(path)
         .map_err(DataError::file(path))
+}
+
+/// A log that a running server adds to is no larger than it may be: a replica without its primary complains twice a
+/// second, for days. The server goes on at the file's new end; lines it writes in this moment may be lost.
+pub fn bound_log(config: &PostgresConfig) -> Result<(), DataError> {
+    let path = &config.log_file;
+    if !fs::metadata(path).is_ok_and(|it| it.len() > LARGE) {
+        return Ok(());
+    }
+    let shortened = (|| {
+        fs::copy(path, beside(path, ".1"))?;
+        fs::OpenOptions::new().write(true).open(path)?.set_len(0)
+    })();
+    shortened.map_err(DataError::file(path))
 }

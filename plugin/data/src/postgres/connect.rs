@@ -6,7 +6,7 @@ use std::{
     future::poll_fn,
     ops::Deref,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::mpsc;
@@ -121,6 +121,7 @@ pub struct Session {
     client: Client,
     notices: mpsc::Receiver<Notice>,
     address: String,
+    opened: Instant,
 }
 
 impl Session {
@@ -128,6 +129,11 @@ impl Session {
     /// that answer is.
     pub fn notices(&mut self) -> Vec<Notice> {
         std::iter::from_fn(|| self.notices.try_recv().ok()).collect()
+    }
+
+    /// Since it was opened.
+    pub fn age(&self) -> Duration {
+        self.opened.elapsed()
     }
 
     /// Where it leads, for messages.
@@ -215,6 +221,7 @@ where
         client,
         notices,
         address: address.to_owned(),
+        opened: Instant::now(),
     })
 }
 

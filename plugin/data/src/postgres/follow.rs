@@ -9,7 +9,11 @@ use std::{
 
 use ha_core::agent::{PostgresConfig, stream_name};
 
-use super::{REPLICATION_USER, connect::read_password, settings::quoted};
+use super::{
+    REPLICATION_USER,
+    connect::{Session, read_password},
+    settings::quoted,
+};
 use crate::DataError;
 
 /// Whom to copy and to follow.
@@ -57,6 +61,30 @@ pub(super) fn auto_conf(config: &PostgresConfig, node: &str, upstream: &Upstream
         quoted(&conninfo(config, node, upstream)),
         quoted(&stream_name(node)),
     )
+}
+
+/// The replica behind `session` follows `upstream` from now on, also after a restart. No restart is needed.
+pub async fn follow(
+    session: &Session,
+    config: &PostgresConfig,
+    node: &str,
+    upstream: &Upstream,
+) -> Result<(), DataError> {
+    write_passfile(config)?;
+    // What a setting is set to cannot be a parameter. It holds no secret.
+    let conninfo = conninfo(config, node, upstream).replace('\'', "''");
+    let escape = if conninfo.contains('\\') { "E" } else { "" };
+    let conninfo = conninfo.replace('\\', "\\\\");
+    for statement in [
+        format!("alter system set primary_conninfo = {escape}'{conninfo}'").as_str(),
+        "select pg_reload_conf()",
+    ] {
+        session
+            .batch_execute(statement)
+            .await
+            .map_err(|error| session.error(&error))?;
+    }
+    Ok(())
 }
 
 /// Address and port in a `primary_conninfo`; none when it follows nobody.

@@ -13,14 +13,15 @@ mod tls;
 
 use std::path::{Path, PathBuf};
 
-pub use cluster::{DataDir, clear_partial, data_dir, init, write_config};
+pub use cluster::{DataDir, bound_log, clear_outdated, clear_partial, data_dir, init, set_aside, write_config};
 pub use connect::{ConnectOptions, Host, Notice, Session, connect};
-pub use copy::{copy, drop_slot, ensure_slots, prepare_upstream};
-pub use follow::{Upstream, write_passfile};
+pub use copy::{Offer, ask_upstream, copy, drop_slot, ensure_slots, prepare_upstream};
+pub use follow::{Upstream, follow, write_passfile};
 pub use observe::{Observation, Observer};
 pub use process::{Ended, Postmaster, adopt, clear_remains, start};
 pub use roles::ensure_roles;
 pub use settings::{pg_hba_conf, postgresql_conf};
+pub use tokio_postgres::{Row, Statement, types::ToSql};
 
 /// Superuser of every cluster; the guard's and the operator's.
 pub const ADMIN_USER: &str = "ha_admin";

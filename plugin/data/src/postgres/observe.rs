@@ -72,12 +72,14 @@ select pid, application_name, state, sync_state, replay_lsn::text as replayed, r
  where state <> 'backup' and application_name <> 'pg_basebackup'
  order by application_name, pid";
 
+/// A slot of ours that lost its log keeps nothing and serves nobody: it is as good as missing, and made anew.
 const SLOTS: &str = "
 select slot_name::text as name, active,
        pg_wal_lsn_diff(case when pg_is_in_recovery()
                             then greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())
                             else pg_current_wal_lsn() end, restart_lsn)::int8 as retained
   from pg_replication_slots
+ where active or wal_status is distinct from 'lost' or not starts_with(slot_name::text, 'ha_')
  order by 1";
 
 impl Observer {

@@ -97,7 +97,9 @@ impl Postmaster {
         let read = || -> io::Result<String> {
             let mut file = fs::File::open(&self.config.log_file)?;
             let end = file.metadata()?.len();
-            file.seek(io::SeekFrom::Start(self.log_from.max(end.saturating_sub(LOG_TAIL))))?;
+            // One that became shorter was put aside meanwhile: all of it is new.
+            let from = if self.log_from > end { 0 } else { self.log_from };
+            file.seek(io::SeekFrom::Start(from.max(end.saturating_sub(LOG_TAIL))))?;
             let mut bytes = Vec::new();
             file.read_to_end(&mut bytes)?;
             Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -221,6 +223,39 @@ pub async fn clear_remains(config: &PostgresConfig) -> Result<usize, DataError> 
         remove(&socket)?;
     }
     Ok(killed)
+}
+
+/// No program runs any more that was told to make a data folder under a name that begins with `prefix`. Ours have
+/// been waited for or killed; these are of a guard that was killed itself. Answers with how many were ended.
+pub(super) async fn end_makers(prefix: &Path) -> Result<usize, DataError> {
+    let wanted = format!("--pgdata={}", prefix.display());
+    let makes = |pid: Pid| {
+        fs::read(proc(pid).join("cmdline")).is_ok_and(|line| {
+            line.split(|byte| *byte == 0)
+                .any(|word| word.starts_with(wanted.as_bytes()))
+        })
+    };
+    let deadline = Instant::now() + KILL;
+    let mut ended = 0;
+    for pid in processes()?.into_iter().filter_map(Pid::from_raw) {
+        if !makes(pid) {
+            continue;
+        }
+        let Some(handle) = Handle::try_open(pid)? else { continue };
+        // Again, now that the number cannot change hands unseen.
+        if !makes(pid) {
+            continue;
+        }
+        handle.signal(Signal::KILL)?;
+        if timeout_at(deadline, handle.gone()).await.is_err() {
+            return Err(DataError::Timeout {
+                what: format!("killing process {pid:?}, which makes {}", prefix.display()),
+                after: KILL,
+            });
+        }
+        ended += 1;
+    }
+    Ok(ended)
 }
 
 fn remove(path: &Path) -> Result<(), DataError> {

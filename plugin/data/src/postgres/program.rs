@@ -24,6 +24,10 @@ pub(super) fn command(config: &PostgresConfig, program: &str) -> Command {
     command
 }
 
+/// Tells a supervisor whose work a process does, also after the guard that started it was killed. A database is
+/// known by its folder instead: it outlives its guard on purpose.
+const MARK: &str = "HA_UNIT";
+
 /// Ends a program with everything it started, if it is dropped before the program ended.
 struct Group(Option<Pid>);
 
@@ -45,7 +49,11 @@ pub(super) async fn run(
     about: &Path,
 ) -> Result<String, DataError> {
     let path = config.bin_dir.join(program);
-    let child = command(config, program)
+    let mut command = command(config, program);
+    if let Some(unit) = std::env::var_os(MARK) {
+        command.env(MARK, unit);
+    }
+    let child = command
         .args(args)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -12,20 +12,18 @@ use anyhow::Context;
 use ha_core::agent::AppConfig;
 use ha_data::{
     DataError,
-    postgres::{ConnectOptions, Host, Session, connect},
+    postgres::{ConnectOptions, Host, Session, Statement},
 };
 use jiff::Timestamp;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::time::timeout;
 
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Sessions of one kind at once; for writes those included that still wait for a commit nobody asks about any more.
-const SESSIONS: usize = 8;
-/// How long a request waits for one of them.
-const TURN_TIMEOUT: Duration = Duration::from_secs(2);
+use super::pool::Pool;
 
+/// TCP, TLS and a password take seven round trips: enough for regions 200 ms apart, one way.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+/// For a session, the statement's preparation and the commit, each at its slowest.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 const TABLE: &str = "create table if not exists ha_app_writes \
     (id text primary key, region text, at timestamptz default now())";
 /// Trying an id again writes again: the commit then waits for replication as the first one did, and what it
@@ -54,11 +52,11 @@ pub(super) enum Outcome {
 
 pub(super) struct Database {
     config: AppConfig,
-    write: ConnectOptions,
-    read: ConnectOptions,
-    /// Apart from each other: a primary that holds back its commits must not keep anyone from reading.
-    writers: Arc<Semaphore>,
-    readers: Arc<Semaphore>,
+    /// Apart from each other: a primary that holds back its commits must not keep anyone from reading, nor from
+    /// asking who is primary.
+    writers: Arc<Pool>,
+    readers: Pool,
+    askers: Pool,
     /// Makes ids of this process different from each other and from those of an earlier one.
     began: i128,
     next: AtomicU64,
@@ -78,14 +76,14 @@ impl Database {
                 &config.password_file,
             )
             .ca(&config.ca)
+            .timeout(CONNECT_TIMEOUT)
             .application_name(format!("ha_app {}", config.server)))
         };
         Ok(Self {
-            write: options(&config.write)?,
-            read: options(&config.read)?,
+            writers: Arc::new(Pool::new(options(&config.write)?)),
+            readers: Pool::new(options(&config.read)?),
+            askers: Pool::new(options(&config.write)?),
             config,
-            writers: Arc::new(Semaphore::new(SESSIONS)),
-            readers: Arc::new(Semaphore::new(SESSIONS)),
             began: Timestamp::now().as_nanosecond(),
             next: AtomicU64::new(1),
         })
@@ -102,15 +100,8 @@ impl Database {
 
     /// The node behind the write listener.
     pub(super) async fn primary(&self) -> anyhow::Result<String> {
-        let _turn = turn(&self.readers).await?;
-        let row = within(async {
-            let session = connect(&self.write).await?;
-            session
-                .query_one("select current_setting('cluster_name'), pg_is_in_recovery()", &[])
-                .await
-                .map_err(|error| session.error(&error))
-        })
-        .await?;
+        let question = "select current_setting('cluster_name'), pg_is_in_recovery()";
+        let row = self.askers.ask(question, &[]).await?.context("no answer")?;
         let (name, in_recovery): (String, bool) = (row.try_get(0)?, row.try_get(1)?);
         anyhow::ensure!(
             !in_recovery,
@@ -127,79 +118,84 @@ impl Database {
 
     /// Where and when the row was written.
     pub(super) async fn read(&self, id: &str) -> anyhow::Result<Option<(String, String)>> {
-        let _turn = turn(&self.readers).await?;
-        let row = within(async {
-            let session = connect(&self.read).await?;
-            match session
-                .query_opt(READ, &[&id])
-                .await
-                .map_err(|error| session.error(&error))
-            {
-                Err(DataError::Refused { code, .. }) if code == NO_TABLE => Ok(None),
-                outcome => outcome,
-            }
-        })
-        .await?;
+        let row = match self.readers.ask(READ, &[&id]).await {
+            Err(error) if is_about_no_table(&error) => None,
+            outcome => outcome?,
+        };
         row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
     }
 
     /// Writes one row and says what is known about it within the time limits.
     pub(super) async fn write(&self, id: &str) -> Outcome {
-        let turn = match turn(&self.writers).await {
+        let turn = match self.writers.turn().await {
             Ok(turn) => turn,
             Err(error) => return Outcome::Refused(error.to_string()),
         };
-        let (options, id, region) = (self.write.clone(), id.to_owned(), self.config.region.clone());
+        let (pool, id, region) = (self.writers.clone(), id.to_owned(), self.config.region.clone());
         // On its own, because giving up a commit does not end it: its session, and with it the turn, stays in use
         // until the database answers, however many callers have left.
         let writing = tokio::spawn(async move {
-            let outcome = insert(&options, &id, &region).await;
+            let outcome = insert(&pool, &id, &region).await;
             drop(turn);
             outcome
         });
-        let limit = self.write.timeout + STATEMENT_TIMEOUT;
-        match timeout(limit, writing).await {
+        match timeout(WRITE_TIMEOUT, writing).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => Outcome::Unknown(format!("the write broke off: {error}")),
-            Err(_) => Outcome::Unknown(format!("no answer to the commit within {} s", limit.as_secs())),
+            Err(_) => Outcome::Unknown(format!("no answer to the commit within {} s", WRITE_TIMEOUT.as_secs())),
         }
     }
 }
 
-async fn turn(sessions: &Arc<Semaphore>) -> anyhow::Result<OwnedSemaphorePermit> {
-    timeout(TURN_TIMEOUT, sessions.clone().acquire_owned())
-        .await
-        .with_context(|| format!("all {SESSIONS} sessions wait for the database; nothing was sent"))?
-        .context("the application is ending")
-}
-
-async fn insert(options: &ConnectOptions, id: &str, region: &str) -> Outcome {
-    let mut session = match connect(options).await {
-        Ok(session) => session,
-        Err(error) => return Outcome::Refused(error.to_string()),
+/// Writes through a session of the pool, which it gives back only if what it was asked for was answered.
+async fn insert(pool: &Pool, id: &str, region: &str) -> Outcome {
+    let (mut session, statement) = match prepared(pool).await {
+        Ok(ready) => ready,
+        Err(why) => return Outcome::Refused(why),
     };
-    // Nothing is written by preparing: whatever fails up to here leaves nothing behind.
-    let preparing = async {
-        let prepare = || async { session.prepare(WRITE).await.map_err(|error| session.error(&error)) };
-        match prepare().await {
-            Err(DataError::Refused { code, .. }) if code == NO_TABLE => {
-                make_table(&session).await?;
-                prepare().await
-            }
-            outcome => outcome,
-        }
-    };
-    let statement = match timeout(STATEMENT_TIMEOUT, preparing).await {
-        Ok(Ok(statement)) => statement,
-        Ok(Err(error)) => return Outcome::Refused(error.to_string()),
-        Err(_) => return Outcome::Refused(format!("{} does not answer", session.address())),
-    };
+    // What was said earlier is not about this write.
+    drop(session.notices());
     let outcome = session
         .execute(&statement, &[&id, &region])
         .await
         .map_err(|error| session.error(&error));
     let warning = session.notices().into_iter().find(|it| it.code == WARNING);
-    judge(outcome.map(drop), warning.map(|it| it.message))
+    let outcome = judge(outcome.map(drop), warning.map(|it| it.message));
+    if outcome == Outcome::Done {
+        pool.give_back(session);
+    }
+    outcome
+}
+
+/// A session that has answered, and the statement. Nothing is written by preparing: whatever fails here leaves
+/// nothing behind, so that a session that was kept and went stale costs no more than a new one.
+async fn prepared(pool: &Pool) -> Result<(Session, Statement), String> {
+    loop {
+        let (session, kept) = pool.session().await.map_err(|error| error.to_string())?;
+        let preparing = async {
+            let prepare = || async { session.prepare(WRITE).await.map_err(|error| session.error(&error)) };
+            match prepare().await {
+                Err(DataError::Refused { code, .. }) if code == NO_TABLE => {
+                    make_table(&session).await?;
+                    prepare().await
+                }
+                outcome => outcome,
+            }
+        };
+        match timeout(STATEMENT_TIMEOUT, preparing).await {
+            Ok(Ok(statement)) => return Ok((session, statement)),
+            Ok(Err(_)) if kept => pool.forget(),
+            Ok(Err(error)) => return Err(error.to_string()),
+            Err(_) => {
+                pool.forget();
+                return Err(format!("{} does not answer", session.address()));
+            }
+        }
+    }
+}
+
+fn is_about_no_table(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(DataError::Refused { code, .. }) if code == NO_TABLE)
 }
 
 /// The table is there.
@@ -227,12 +223,6 @@ fn judge(outcome: Result<(), DataError>, warning: Option<String>) -> Outcome {
         }
         (Err(error), None) => Outcome::Unknown(error.to_string()),
     }
-}
-
-async fn within<T>(work: impl Future<Output = Result<T, DataError>>) -> anyhow::Result<T> {
-    Ok(timeout(STATEMENT_TIMEOUT, work)
-        .await
-        .with_context(|| format!("no answer within {} s", STATEMENT_TIMEOUT.as_secs()))??)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! `POST /write` writes through the load balancer's listener that follows it, `GET /read?id=` reads near by.
 
 mod database;
+mod pool;
 
 use std::{fs, path::Path, sync::Arc};
 
