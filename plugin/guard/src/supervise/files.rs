@@ -13,7 +13,7 @@ use std::{
 use ha_core::unit::{RunFile, Unit};
 use serde::Serialize;
 
-/// A log larger than this is set aside when its unit starts.
+/// A log larger than this is set aside, in place of the last such.
 const LOG_LIMIT: u64 = 10 << 20;
 
 /// One unit of one host, and where its files are.
@@ -74,6 +74,18 @@ impl Place {
             fs::rename(&path, path.with_extension("log.1"))?;
         }
         fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+    }
+
+    /// A log that a running process adds to is no larger than it may be: a balancer in front of a database that is
+    /// gone writes a line for each connection. The process goes on at the file's new end; lines it writes in this
+    /// moment may be lost.
+    pub(super) fn bound_log(&self) -> io::Result<()> {
+        let path = self.log_file();
+        if fs::metadata(&path).is_ok_and(|it| it.len() > LOG_LIMIT) {
+            fs::copy(&path, path.with_extension("log.1"))?;
+            fs::OpenOptions::new().write(true).open(path)?.set_len(0)?;
+        }
+        Ok(())
     }
 
     /// The last few lines of the log after byte `from`; None when there are none.
@@ -234,4 +246,26 @@ fn json_names(folder: &Path) -> io::Result<Vec<String>> {
         .into_iter()
         .filter_map(|it| it.strip_suffix(".json").map(str::to_owned))
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_is_written_to_is_put_aside_and_goes_on_from_its_beginning() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = Place {
+            host: "us-lb".into(),
+            unit: "haproxy".into(),
+            folder: folder.path().to_owned(),
+        };
+        let mut log = place.open_log().expect("a log");
+        log.write_all(&vec![b'x'; LOG_LIMIT as usize + 1]).expect("written");
+        place.bound_log().expect("bounded");
+        log.write_all(b"and on\n").expect("written");
+        assert_eq!(place.log_length(), 7);
+        assert_eq!(place.log_tail(LOG_LIMIT).as_deref(), Some("and on"));
+        assert!(fs::metadata(folder.path().join("log/haproxy.log.1")).is_ok_and(|it| it.len() > LOG_LIMIT));
+    }
 }

@@ -38,6 +38,7 @@ use crate::procfs;
 
 /// How often the files are looked at without being told to.
 const POLL: Duration = Duration::from_millis(500);
+const BOUND_LOGS: Duration = Duration::from_secs(5);
 
 /// Returns after SIGTERM or SIGINT, leaving all processes running, and after `POST /stop`, leaving none.
 ///
@@ -90,9 +91,13 @@ pub(crate) async fn run(region_dir: &Path, socket: &Path) -> anyhow::Result<()> 
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut poll = interval(POLL);
-    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut logs = interval(BOUND_LOGS);
+    for ticks in [&mut poll, &mut logs] {
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    }
     loop {
         tokio::select! {
+            _ = logs.tick() => region.bound_logs().await,
             _ = poll.tick() => {
                 region.look().await;
                 server.keep(&served, &done);

@@ -88,6 +88,23 @@ impl Region {
         self.statuses(&state)
     }
 
+    /// No unit's log is larger than it may be.
+    pub(super) async fn bound_logs(&self) {
+        let places: Vec<Place> = {
+            let state = self.state.lock().await;
+            state.units.values().map(|(place, _)| place.clone()).collect()
+        };
+        let bounding = tokio::task::spawn_blocking(move || {
+            for place in places {
+                if let Err(error) = place.bound_log() {
+                    tracing::warn!(%error, "cannot shorten {}", place.log_file().display());
+                }
+            }
+        });
+        // It ends early only with the supervisor.
+        let _ = bounding.await;
+    }
+
     pub(super) async fn units(&self) -> Vec<UnitStatus> {
         let state = self.state.lock().await;
         self.statuses(&state)
