@@ -112,14 +112,21 @@ pub(super) async fn prepare(state: &State, store: &Etcd) -> anyhow::Result<()> {
     let key = init_key(config);
     loop {
         let found = postgres::data_dir(&config.postgres).await?;
-        let entry = store.get(&key).await;
+        let entry = match found {
+            DataDir::Absent => store.get(&key).await.map_err(|error| error.to_string()),
+            // Whether it is the right one is asked again while it runs; a store without quorum is not waited for.
+            DataDir::Present { .. } => match timeout(PROBE, store.get(&key)).await {
+                Ok(entry) => entry.map_err(|error| error.to_string()),
+                Err(_) => Err("the store does not answer".to_owned()),
+            },
+        };
         let revision = match &entry {
             Ok(Some(entry)) => entry.revision,
             _ => Revision::ABSENT,
         };
         let init = match &entry {
             Ok(entry) => Ok(entry.as_ref().map(read_init).transpose()?),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error.clone()),
         };
         match decide(config, &found, init.as_ref().map(Option::as_ref).map_err(Clone::clone)) {
             Step::Start => return Ok(()),
@@ -165,14 +172,16 @@ async fn claim(config: &GuardConfig, store: &Etcd, key: &str) -> anyhow::Result<
 
 async fn copy(state: &State, system_identifier: &str) -> anyhow::Result<()> {
     let config = &state.config;
-    let Some(peer) = primary(config).await else {
-        let nobody = format!(
-            "nobody among {} is primary; waiting for one to copy",
-            names(&config.peers)
-        );
-        state.set_phase(Phase::of(DatabaseState::Absent, nobody));
-        sleep(RETRY).await;
-        return Ok(());
+    let peer = match primary(config).await {
+        Ok(peer) => peer,
+        Err(why) => {
+            state.set_phase(Phase::of(
+                DatabaseState::Absent,
+                format!("{why}; waiting for one to copy"),
+            ));
+            sleep(RETRY).await;
+            return Ok(());
+        }
     };
     state.set_phase(Phase::of(DatabaseState::Creating, format!("copying {}", peer.node)));
     let upstream = Upstream {
@@ -185,15 +194,9 @@ async fn copy(state: &State, system_identifier: &str) -> anyhow::Result<()> {
         .with_context(|| format!("copying {}", peer.node))
 }
 
-/// The one peer whose guard says that it is primary; none while none or more than one says so.
-async fn primary(config: &GuardConfig) -> Option<&Peer> {
-    let client = match http_client(config) {
-        Ok(client) => client,
-        Err(error) => {
-            tracing::warn!(%error, "cannot ask the other guards");
-            return None;
-        }
-    };
+/// The one peer whose guard says that it is primary; why there is none while none or more than one says so.
+pub(super) async fn primary(config: &GuardConfig) -> Result<&Peer, String> {
+    let client = http_client(config).map_err(|error| format!("cannot ask the other guards: {error:#}"))?;
     let answers = join_all(config.peers.iter().map(|peer| {
         let asked = client.get(format!("{}/primary", peer.guard)).send();
         async move {
@@ -205,13 +208,22 @@ async fn primary(config: &GuardConfig) -> Option<&Peer> {
     }));
     let mut primaries = answers.await.into_iter().flatten();
     match (primaries.next(), primaries.next()) {
-        (Some(one), None) => Some(one),
-        (Some(one), Some(other)) => {
-            tracing::warn!(one.node, other.node, "two nodes say that they are primary");
-            None
-        }
-        _ => None,
+        (Some(one), None) => Ok(one),
+        (Some(one), Some(other)) => Err(format!(
+            "{} and {} both say that they are primary",
+            one.node, other.node
+        )),
+        _ => Err(format!("none of {} says that it is primary", names(&config.peers))),
     }
+}
+
+/// The store says that the cluster exists, under this identifier: a node without data would be given a copy of it.
+pub(super) async fn is_settled(config: &GuardConfig, store: &Etcd, system_identifier: &str) -> anyhow::Result<bool> {
+    let entry = store.get(&init_key(config)).await?;
+    let init = entry.as_ref().map(read_init).transpose()?;
+    Ok(init.is_some_and(|init| {
+        init.state == InitState::Done && init.system_identifier.as_deref() == Some(system_identifier)
+    }))
 }
 
 fn http_client(config: &GuardConfig) -> anyhow::Result<reqwest::Client> {
@@ -237,7 +249,7 @@ async fn changed(store: &Etcd, key: &str, revision: Revision) {
     }
 }
 
-/// What the store should know of a database that runs: the maker completes its cluster and says so. Answers with
+/// What the store should know of a database that runs: the maker says that its cluster is complete. Answers with
 /// an error when this is not the workspace's cluster; everything else is tried again until it is settled.
 pub(super) async fn settle(state: &State, store: &Etcd) -> DataError {
     loop {
@@ -257,6 +269,7 @@ async fn try_settle(state: &State, store: &Etcd) -> anyhow::Result<Option<DataEr
     let config = &state.config;
     let key = init_key(config);
     let report = state.view().report.database;
+    // A primary has a role here only once it is complete.
     let (Some(role), Some(found)) = (report.role, report.system_identifier) else {
         anyhow::bail!("the database does not answer yet");
     };
@@ -271,7 +284,6 @@ async fn try_settle(state: &State, store: &Etcd) -> anyhow::Result<Option<DataEr
     if role == NodeRole::Replica {
         return Ok(None);
     }
-    bounded("making the users", complete(config)).await?;
     match init {
         Some(Init {
             state: InitState::Done, ..
@@ -306,10 +318,13 @@ async fn try_settle(state: &State, store: &Etcd) -> anyhow::Result<Option<DataEr
     }
 }
 
-/// Users and the application's database.
-async fn complete(config: &GuardConfig) -> Result<(), DataError> {
-    let session = postgres::connect(&observe::admin(config)).await?;
-    postgres::ensure_roles(&session, &config.postgres).await
+/// The users and the application's database exist; of a primary, before anybody is told that it runs.
+pub(super) async fn complete(config: &GuardConfig) -> anyhow::Result<()> {
+    bounded("making the users", async {
+        let session = postgres::connect(&observe::admin(config)).await?;
+        postgres::ensure_roles(&session, &config.postgres).await
+    })
+    .await
 }
 
 async fn bounded<T>(what: &str, work: impl Future<Output = Result<T, DataError>>) -> anyhow::Result<T> {

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     STOP_PATIENCE, bootstrap,
     state::{Phase, State},
+    upstream,
 };
 
 /// Waits between starts: longer each time, short again after it ran for a while.
@@ -48,12 +49,15 @@ enum Watched {
     Ended(String),
     /// It serves another cluster than the workspace's.
     Stranger(DataError),
+    /// A replica that nobody can bring up to date any more.
+    Outdated(String),
     Cancelled,
 }
 
 /// Keeps the database running until cancelled; then it is stopped. Fails only if it cannot be stopped.
 pub(super) async fn run(state: Arc<State>, store: Etcd, cancel: CancellationToken) -> Result<(), DataError> {
     let mut backoff = Backoff::new();
+    let mut copies = upstream::Copies::default();
     loop {
         let up = tokio::select! {
             () = cancel.cancelled() => break,
@@ -68,6 +72,7 @@ pub(super) async fn run(state: Arc<State>, store: Etcd, cancel: CancellationToke
                     () = cancel.cancelled() => Watched::Cancelled,
                     ended = server.wait() => Watched::Ended(ended.to_string()),
                     error = bootstrap::settle(&state, &store) => Watched::Stranger(error),
+                    why = upstream::watch(&state, &store, &mut copies) => Watched::Outdated(why),
                 };
                 match watched {
                     Watched::Ended(why) => {
@@ -79,6 +84,18 @@ pub(super) async fn run(state: Arc<State>, store: Etcd, cancel: CancellationToke
                         state.set_phase(Phase::of(DatabaseState::Failed, &why));
                         server.stop(STOP_PATIENCE).await?;
                         why
+                    }
+                    Watched::Outdated(why) => {
+                        let node = &state.config.node;
+                        state
+                            .events
+                            .write("replica.outdated", node, "creating", Some(why.clone()), None);
+                        state.set_phase(Phase::of(DatabaseState::Creating, why));
+                        server.stop(STOP_PATIENCE).await?;
+                        match postgres::set_aside(&state.config.postgres).await {
+                            Ok(()) => continue,
+                            Err(error) => error.to_string(),
+                        }
                     }
                     Watched::Cancelled => {
                         state.set_phase(Phase::of(DatabaseState::Stopped, "the guard was told to stop"));
@@ -112,6 +129,8 @@ async fn bring_up(state: &State, store: &Etcd) -> anyhow::Result<Postmaster> {
         return Ok(server);
     }
     bootstrap::prepare(state, store).await?;
+    // There is data again, so what was kept in its place until then is of no use.
+    postgres::clear_outdated(&config.postgres).await?;
     let killed = postgres::clear_remains(&config.postgres).await?;
     if killed > 0 {
         tracing::warn!(killed, "processes were left over from a server that is gone");

@@ -11,6 +11,7 @@ mod lag;
 mod metrics;
 mod observe;
 mod state;
+mod upstream;
 
 use std::{path::Path, sync::Arc, time::Duration};
 

@@ -21,7 +21,10 @@ use ha_store::{Etcd, Store};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{bootstrap::init_key, state::State};
+use super::{
+    bootstrap::{self, init_key},
+    state::State,
+};
 
 /// Between looks at a database that has just been started and does not answer yet.
 const STARTING: Duration = Duration::from_millis(100);
@@ -29,6 +32,9 @@ const STARTING: Duration = Duration::from_millis(100);
 /// node that was left out by mistake would have to be copied again.
 const SLOT_GRACE: Duration = Duration::from_secs(300);
 const STORE_INTERVAL: Duration = Duration::from_secs(2);
+/// A session that is open says nothing about whether others can come in: a postmaster that hangs, or has no room left,
+/// is found by coming in anew.
+const KNOCK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Looks until cancelled. While no process runs it waits for one.
 pub(super) async fn run(state: Arc<State>, cancel: CancellationToken) {
@@ -47,6 +53,7 @@ pub(super) async fn run(state: Arc<State>, cancel: CancellationToken) {
             () = cancel.cancelled() => return,
             _ = phase.wait_for(|phase| phase.pid != Some(pid)) => {}
             () = watch_process(&state, pid) => {}
+            () = knock(&state) => {}
         }
     }
 }
@@ -60,8 +67,21 @@ async fn watch_process(state: &State, pid: i32) {
     let mut session = None;
     let mut orphans = HashMap::new();
     let mut answered = false;
+    let mut complete = false;
     loop {
-        let seen = look(state, &mut observer, &mut session, limit).await;
+        let mut seen = look(state, &mut observer, &mut session, limit)
+            .await
+            .map_err(anyhow::Error::from);
+        if let Ok(observation) = &seen
+            && observation.report.role == Some(NodeRole::Primary)
+            && !complete
+        {
+            // Nobody is sent to a primary that would not know them.
+            match bootstrap::complete(&state.config).await {
+                Ok(()) => complete = true,
+                Err(error) => seen = Err(error),
+            }
+        }
         match seen {
             Ok(observation) => {
                 answered = true;
@@ -74,7 +94,7 @@ async fn watch_process(state: &State, pid: i32) {
             }
             Err(error) => {
                 session = None;
-                state.missed(error.to_string());
+                state.missed(format!("{error:#}"));
             }
         }
         if answered {
@@ -84,6 +104,37 @@ async fn watch_process(state: &State, pid: i32) {
             sleep(STARTING.min(state.interval())).await;
             ticks.reset();
         }
+    }
+}
+
+/// Opens a new session now and then, until dropped.
+async fn knock(state: &State) {
+    const ABOUT: &str = "database.sessions";
+    // What was noted of a process that is gone does not hold for this one.
+    state.note(ABOUT, None);
+    let options = admin(&state.config);
+    let mut ticks = interval(KNOCK_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        bound_log(state).await;
+        // One that is starting is told by the looks.
+        if !state.view().fresh {
+            continue;
+        }
+        let trouble = connect(&options).await.err();
+        state.note(
+            ABOUT,
+            trouble.map(|error| format!("no new session can be opened: {error}")),
+        );
+    }
+}
+
+async fn bound_log(state: &State) {
+    let config = state.config.postgres.clone();
+    let bounded = tokio::task::spawn_blocking(move || ha_data::postgres::bound_log(&config)).await;
+    if let Ok(Err(error)) = bounded {
+        tracing::warn!(%error, "cannot shorten the database's log");
     }
 }
 

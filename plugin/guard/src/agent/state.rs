@@ -1,6 +1,7 @@
 //! What the tasks of a guard know together, and the report that is made of it.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -85,6 +86,8 @@ pub(super) struct State {
     /// On a primary its own log, on a replica that of its upstream.
     progress: Mutex<Progress>,
     store: Mutex<StoreReport>,
+    /// What is wrong with a database that runs, by what it is about.
+    notes: Mutex<BTreeMap<&'static str, String>>,
     restarts: AtomicU64,
     started: Instant,
     started_at: Timestamp,
@@ -105,6 +108,7 @@ impl State {
             looks: Mutex::default(),
             progress: Mutex::default(),
             store: Mutex::new(not_asked),
+            notes: Mutex::default(),
             restarts: AtomicU64::new(0),
             started: Instant::now(),
             started_at: Timestamp::now(),
@@ -143,6 +147,27 @@ impl State {
 
     pub(super) fn restarts(&self) -> u64 {
         self.restarts.load(Ordering::Relaxed)
+    }
+
+    /// What is wrong with a database that runs all the same; none when nothing is, any more.
+    pub(super) fn note(&self, about: &'static str, what: Option<String>) {
+        let before = {
+            let mut notes = lock(&self.notes);
+            match what.clone() {
+                Some(what) => notes.insert(about, what),
+                None => notes.remove(about),
+            }
+        };
+        // The reason may be worded anew each time; that there is one is news once.
+        if before.is_some() != what.is_some() {
+            let status = if what.is_some() { "trouble" } else { "well" };
+            self.events.write(about, &self.config.node, status, None, what);
+        }
+    }
+
+    /// Address and port that the replica was told to follow, as last seen.
+    pub(super) fn follows(&self) -> Option<(String, u16)> {
+        lock(&self.looks).good.as_ref()?.observation.follows.clone()
     }
 
     pub(super) fn set_store(&self, report: StoreReport) {
@@ -214,8 +239,13 @@ impl State {
             .map_or((self.started, self.started_at), |it| (it.at, it.sampled_at));
         let age = now.duration_since(at);
         let stale = age > self.patience();
-        let database = database(&phase, good.as_ref(), error, stale);
+        let mut database = database(&phase, good.as_ref(), error, stale);
         let running = database.state == DatabaseState::Running;
+        if running {
+            let notes = lock(&self.notes).values().cloned().collect::<Vec<_>>();
+            let told = database.detail.take().into_iter().chain(notes).collect::<Vec<_>>();
+            database.detail = (!told.is_empty()).then(|| told.join("; "));
+        }
         let (samples, behind) = {
             let progress = lock(&self.progress);
             let samples = match database.role {

@@ -69,13 +69,12 @@ impl World {
         for (index, name) in names.iter().enumerate() {
             let config = world.config(names, &places, index);
             fs::create_dir_all(config.postgres.data_dir.parent().expect("a parent")).expect("made");
-            let text = serde_json::to_string_pretty(&config).expect("json");
-            fs::write(world.file(name).join("guard.json"), text).expect("written");
             world.nodes.push(Node {
                 name,
                 config,
                 guard: None,
             });
+            world.configure(index);
         }
         for name in ["admin", "replication", "app", "key.pem"] {
             let mode = fs::Permissions::from_mode(0o600);
@@ -83,6 +82,13 @@ impl World {
         }
         world.give(world.folder.path());
         world
+    }
+
+    /// Writes what the node's guard reads when it starts.
+    pub(crate) fn configure(&self, index: usize) {
+        let node = &self.nodes[index];
+        let text = serde_json::to_string_pretty(&node.config).expect("json");
+        fs::write(self.file(node.name).join("guard.json"), text).expect("written");
     }
 
     /// Makes the guards' user the owner.
@@ -365,7 +371,7 @@ fn give(path: &Path, (uid, gid): (u32, u32)) {
     }
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
     socket.local_addr().expect("its address").port()
 }
