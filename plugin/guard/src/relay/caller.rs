@@ -39,12 +39,8 @@ pub(super) struct Callers {
 }
 
 impl Callers {
-    /// By the address it binds, if it binds one of its region; else by the process that holds its socket.
-    /// Reads `/proc`: not for a thread that others wait for.
+    /// By the process that holds its socket. Reads `/proc`: not for a thread that others wait for.
     pub(super) fn find(&self, regions: &Regions, peer: SocketAddr, front: SocketAddr) -> Caller {
-        if let Some(region) = by_address(regions, peer, front) {
-            return Caller::Region(region);
-        }
         match lookup(peer, front) {
             None => Caller::Left,
             Some(socket) if socket.user != rustix::process::geteuid().as_raw() => Caller::Outside,
@@ -86,7 +82,8 @@ pub(super) fn is_there(peer: SocketAddr, front: SocketAddr) -> bool {
     lookup(peer, front).is_some()
 }
 
-fn by_address(regions: &Regions, peer: SocketAddr, front: SocketAddr) -> Option<String> {
+/// The region whose address the caller binds; none when it binds none.
+pub(super) fn by_address(regions: &Regions, peer: SocketAddr, front: SocketAddr) -> Option<String> {
     let ([127, w, r, _], [127, ours, ..]) = (v4(peer)?.octets(), v4(front)?.octets()) else {
         return None;
     };

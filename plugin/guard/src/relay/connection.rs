@@ -107,7 +107,10 @@ pub(super) async fn carry(hub: Arc<Hub>, regions: Arc<Regions>, front: Front, so
     let Ok(own) = socket.local_addr() else {
         return;
     };
-    let from = {
+    // Health checks come many times a second, and bind an address: they cost no look at processes.
+    let from = if let Some(region) = caller::by_address(&regions, peer, own) {
+        Some(region)
+    } else {
         let finder = hub.clone();
         let found = tokio::task::spawn_blocking(move || finder.callers.find(&regions, peer, own)).await;
         match found {
