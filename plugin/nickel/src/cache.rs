@@ -8,13 +8,13 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    index::Index,
-    library,
+    Answer, library,
     map::{Bytes, SourceFile, SourceMap, Spot},
     nickel::Raw,
 };
@@ -92,25 +92,48 @@ impl Slot {
 
     /// Stores the evaluation of `text`. A cache that cannot be written costs time, nothing else: the
     /// caller has its result already.
-    pub(crate) fn store(&self, workspace: &Path, text: &str, raw: &Raw, index: &Index) -> io::Result<()> {
-        if !index.complete {
+    pub(crate) fn store(&self, workspace: &Path, text: &str, answer: &Answer) -> io::Result<()> {
+        if !answer.complete {
             return Ok(());
         }
         let mut inputs = vec![(workspace.to_owned(), Some(hash_of(text.as_bytes())))];
-        for path in &index.imports {
+        for path in &answer.imports {
             inputs.push((path.clone(), read(path)?.as_deref().map(hash_of)));
         }
         let entry = Entry {
             inputs,
-            raw: raw.clone(),
-            files: index.map.files.iter().map(|file| file.path.clone()).collect(),
-            spots: index.map.spots.clone(),
-            end: index.map.end,
+            raw: answer.raw.clone(),
+            files: answer.map.files.iter().map(|file| file.path.clone()).collect(),
+            spots: answer.map.spots.clone(),
+            end: answer.map.end,
         };
         let body = serde_json::to_vec(&entry)?;
         let mut bytes = checksum_line(&body).into_bytes();
         bytes.extend(body);
         library::replace(&self.file, &bytes)
+    }
+}
+
+/// Nobody asked for it for so long: an older version's, or of a workspace that is gone.
+const FORGOTTEN: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Removes what was not used for a month. What is in use elsewhere is younger: installing a library, and storing an
+/// entry, make it new.
+pub(crate) fn sweep(cache: &Path) {
+    let is_old = |path: &Path| {
+        let modified = fs::metadata(path).and_then(|it| it.modified());
+        modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > FORGOTTEN))
+    };
+    let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|it| it.path());
+    // What cannot be removed costs a few kilobytes and nothing else.
+    for entry in entries(&cache.join("evaluations")).filter(|it| is_old(it)) {
+        fs::remove_file(entry).ok();
+    }
+    for folder in entries(cache) {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with("library-") && is_old(&folder.join(library::MAIN)) {
+            fs::remove_dir_all(&folder).ok();
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! look across regions live in `ha_core::check`; [`SourceMap::resolve`] gives their findings places.
 
 mod cache;
+mod child;
 mod diagnostics;
 mod index;
 mod library;
@@ -17,27 +18,41 @@ use std::{
     collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
-    sync::mpsc::{RecvTimeoutError, sync_channel},
-    thread,
-    time::{Duration, Instant},
 };
 
 use ha_core::{
     finding::{self, Finding, Severity},
     model::Workspace,
 };
+use serde::{Deserialize, Serialize};
 
+pub use child::evaluates;
 pub use library::{EXAMPLE, EXAMPLE_CONFIG, LIBRARY, example, write_into as write_library};
 pub use map::SourceMap;
 
-/// A workspace that needs longer than this calls itself without end.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// What an evaluation found, apart from our own model: the part that is worth keeping.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Answer {
+    raw: nickel::Raw,
+    map: SourceMap,
+    /// Imported files, and files that would be imported if they existed.
+    imports: BTreeSet<PathBuf>,
+    /// False when something was imported that cannot be watched for changes.
+    complete: bool,
+}
 
-/// So does one that needs more memory than this, and it would take the whole machine's.
-const MEMORY: u64 = 1 << 30;
-
-/// The evaluator recurses as deep as the text nests; address space only, until it is used.
-const STACK: usize = 256 << 20;
+impl Answer {
+    /// Evaluates `text`, the content of `path`, here and now.
+    fn to(path: &Path, text: &str, library: &Path) -> Self {
+        let index = index::index(path, text, library);
+        Self {
+            raw: nickel::evaluate(path, text, library, &index),
+            map: index.map,
+            imports: index.imports,
+            complete: index.complete,
+        }
+    }
+}
 
 /// What `workspace.ncl` says, and what is wrong with it.
 #[derive(Clone, Debug)]
@@ -69,7 +84,7 @@ pub enum EvaluateError {
     Unreadable { path: PathBuf, source: io::Error },
     #[error("cannot write the contract library to {} or to a temporary folder: {source}", .path.display())]
     Library { path: PathBuf, source: io::Error },
-    /// The evaluator cannot be stopped: it goes on, and takes more memory, until the process ends.
+    /// Given up after ten seconds, or a gigabyte.
     #[error("evaluating {} does not come to an end", .0.display())]
     Endless(PathBuf),
     #[error("the evaluator broke down over {}", .0.display())]
@@ -122,10 +137,11 @@ pub fn evaluate(path: &Path, cache: &Path) -> Result<Evaluation, EvaluateError> 
     }
     let text = fs::read_to_string(&path).map_err(|source| unreadable(&path, source))?;
     let (library, _guard) = library_folder(cache)?;
-    let (raw, index) = apart(&path, &text, &library)?;
+    let answer = child::evaluate(&path, &text, &library)?;
     // A cache that cannot be written makes the next run slower and this one no less right.
-    slot.store(&path, &text, &raw, &index).ok();
-    Ok(conclude(&raw, index.map))
+    slot.store(&path, &text, &answer).ok();
+    cache::sweep(cache);
+    Ok(conclude(&answer.raw, answer.map))
 }
 
 fn unreadable(path: &Path, source: io::Error) -> EvaluateError {
@@ -148,44 +164,6 @@ fn library_folder(cache: &Path) -> Result<(PathBuf, Option<tempfile::TempDir>), 
     let temporary = tempfile::tempdir().map_err(failed)?;
     let folder = library::install(temporary.path()).map_err(failed)?;
     Ok((folder, Some(temporary)))
-}
-
-/// Evaluates on a thread of its own: the evaluator's types stay there, a panic ends only it, and a
-/// workspace that never ends is left behind: nothing but the end of the process stops it.
-fn apart(path: &Path, text: &str, library: &Path) -> Result<(nickel::Raw, index::Index), EvaluateError> {
-    let (send, receive) = sync_channel(1);
-    let (main, text, library) = (path.to_owned(), text.to_owned(), library.to_owned());
-    thread::Builder::new()
-        .name("evaluate".to_owned())
-        .stack_size(STACK)
-        .spawn(move || {
-            let index = index::index(&main, &text, &library);
-            let raw = nickel::evaluate(&main, &text, &library, &index);
-            // Nobody waits any more: the result came too late.
-            send.send((raw, index)).ok();
-        })
-        .map_err(|source| unreadable(path, source))?;
-    let started = Instant::now();
-    let memory = resident();
-    loop {
-        match receive.recv_timeout(Duration::from_millis(100)) {
-            Ok(result) => return Ok(result),
-            Err(RecvTimeoutError::Disconnected) => return Err(EvaluateError::Broken(path.to_owned())),
-            Err(RecvTimeoutError::Timeout) => {
-                if started.elapsed() > PATIENCE || resident().saturating_sub(memory) > MEMORY {
-                    return Err(EvaluateError::Endless(path.to_owned()));
-                }
-            }
-        }
-    }
-}
-
-/// Memory of this process, in bytes; 0 where `/proc` does not tell, so that only time counts.
-fn resident() -> u64 {
-    const PAGE: u64 = 4096;
-    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = statm.split_whitespace().nth(1).and_then(|it| it.parse::<u64>().ok());
-    pages.unwrap_or_default() * PAGE
 }
 
 fn conclude(raw: &nickel::Raw, map: SourceMap) -> Evaluation {

@@ -4,11 +4,15 @@ use std::{
     fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
+
+/// The file a workspace imports.
+pub(crate) const MAIN: &str = "ha.ncl";
 
 /// The library's files: name relative to its folder, and text.
 pub const LIBRARY: &[(&str, &str)] = &[
-    ("ha.ncl", include_str!("../ha.ncl")),
+    (MAIN, include_str!("../ha.ncl")),
     ("ha/aws.ncl", include_str!("../ha/aws.ncl")),
     ("ha/contracts.ncl", include_str!("../ha/contracts.ncl")),
     ("ha/digitalocean.ncl", include_str!("../ha/digitalocean.ncl")),
@@ -59,7 +63,21 @@ pub(crate) fn hash() -> String {
 pub(crate) fn install(cache: &Path) -> io::Result<PathBuf> {
     let folder = cache.join(format!("library-{}", hash()));
     write_into(&folder)?;
+    keep(&folder.join(MAIN))?;
     Ok(folder)
+}
+
+/// Makes a file new that was not used since yesterday, so that [`crate::cache::sweep`] leaves it.
+fn keep(file: &Path) -> io::Result<()> {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let age = fs::metadata(file)?.modified()?.elapsed().unwrap_or_default();
+    if age > DAY {
+        fs::File::options()
+            .append(true)
+            .open(file)?
+            .set_modified(SystemTime::now())?;
+    }
+    Ok(())
 }
 
 /// Writes the library into `folder`: `ha init` puts it beside a new workspace for the bare nickel command.

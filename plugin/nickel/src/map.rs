@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use ha_core::finding::{Finding, Place};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Places of fields by path: `region_us_east.network.ip_range`, `forwarding_rules.0.entry_port` within lists.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct SourceMap {
     pub(crate) files: Vec<SourceFile>,
     pub(crate) spots: BTreeMap<String, Spot>,
@@ -15,9 +15,10 @@ pub struct SourceMap {
 }
 
 /// One of the user's files, as it was when the workspace was evaluated.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct SourceFile {
     pub(crate) path: PathBuf,
+    #[serde(serialize_with = "write_text", deserialize_with = "read_text")]
     pub(crate) text: Arc<str>,
 }
 
@@ -35,6 +36,14 @@ pub(crate) struct Spot {
     pub(crate) key: Bytes,
     /// None for records, which are better pointed at by their name than underlined over many lines.
     pub(crate) value: Option<Bytes>,
+}
+
+fn write_text<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(text)
+}
+
+fn read_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Error> {
+    String::deserialize(deserializer).map(Arc::from)
 }
 
 impl SourceMap {
@@ -55,11 +64,14 @@ impl SourceMap {
         self.bytes_place(self.nearest(path)?.key)
     }
 
-    /// Fills in the places of findings and labels that have a path and no place yet.
+    /// Fills in the places of findings and labels that have none yet. A finding about a field that was not written,
+    /// and stands in no record that was (`objectives`, all of it left out), is at the name of the workspace; a label
+    /// like that has no place, because it would mark a line that says something else.
     pub fn resolve(&self, findings: &mut [Finding]) {
         for finding in findings {
             if finding.place.is_none() {
-                finding.place = finding.path.as_deref().and_then(|path| self.place(path));
+                let place = finding.path.as_deref().and_then(|path| self.place(path));
+                finding.place = place.or_else(|| self.place("workspace"));
             }
             for label in &mut finding.labels {
                 if label.place.is_none() {

@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     thread,
+    time::{Duration, SystemTime},
 };
 
 use ha_nickel::{EXAMPLE, Evaluation, LIBRARY, evaluate};
@@ -120,6 +121,41 @@ fn a_damaged_library_is_written_anew() {
     folder.write("workspace.ncl", &EXAMPLE.replace("shop", "shop2"));
     assert!(folder.evaluate().workspace.is_some());
     assert_eq!(folder.files_below("library-").len(), LIBRARY.len());
+}
+
+#[test]
+fn what_nobody_used_for_a_month_goes() {
+    let folder = Folder::new();
+    let library = |version: &str| format!("cache/library-{version}/ha.ncl");
+    for name in [
+        &library("old"),
+        &library("young"),
+        "cache/evaluations/old.json",
+        "cache/evaluations/young.json",
+    ] {
+        folder.write(name, "{");
+    }
+    folder.evaluate();
+    let used = folder.files_below("library-").into_iter().find(|it| {
+        let text = fs::read_to_string(it).expect("a file");
+        it.ends_with("ha.ncl") && text.len() > 1
+    });
+    let used = used.expect("the library of this version");
+    let age = |path: &Path, days: u64| {
+        let file = fs::File::options().append(true).open(path).expect("a file");
+        let then = SystemTime::now() - Duration::from_secs(days * 24 * 3600);
+        file.set_modified(then).expect("aged");
+    };
+    age(&folder.0.path().join(library("old")), 31);
+    age(&folder.0.path().join(library("young")), 29);
+    age(&folder.cache().join("evaluations/old.json"), 31);
+    age(&used, 31);
+    folder.write("workspace.ncl", &EXAMPLE.replace("shop", "shop2"));
+    folder.evaluate();
+    let left = |name: &str| !folder.files_below(name).is_empty();
+    assert!(!left("library-old") && !left("old.json"));
+    assert!(left("library-young") && left("young.json"));
+    assert!(used.is_file(), "whatever its age was, it is in use");
 }
 
 #[test]
