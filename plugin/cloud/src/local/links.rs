@@ -114,6 +114,7 @@ pub(crate) fn set(
             help: "name two regions".into(),
         });
     }
+    let _telling = local.telling();
     let mut links = read(local)?;
     let old = links.get(from, to);
     let link = Link {
@@ -136,6 +137,7 @@ pub(crate) fn set(
 /// Afterwards no direction that matches has a delay or a cut; none matches every region.
 pub(crate) fn heal(local: &Local, from: Option<&str>, to: Option<&str>) -> Result<(), ProviderError> {
     let matches = |wanted: Option<&str>, is: &str| wanted.is_none_or(|wanted| wanted == is);
+    let _telling = local.telling();
     let mut links = read(local)?;
     links
         .links
@@ -156,7 +158,11 @@ fn read(local: &Local) -> Result<Links, ProviderError> {
 
 fn write(local: &Local, mut links: Links) -> Result<(), ProviderError> {
     links.links.sort_by(|a, b| (&a.from, &a.to).cmp(&(&b.from, &b.to)));
-    local.files.write_json(&local.layout.links(), &links)
+    // A full disk must not keep a region from going, which changes nothing here in nearly all cases.
+    if links != read(local)? {
+        local.files.write_json(&local.layout.links(), &links)?;
+    }
+    Ok(())
 }
 
 fn unknown(region: &str, regions: &[String]) -> ProviderError {

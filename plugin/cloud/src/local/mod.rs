@@ -4,6 +4,7 @@ mod kinds;
 mod links;
 mod observe;
 mod process;
+mod render;
 mod state;
 
 use std::{
@@ -11,7 +12,7 @@ use std::{
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -19,6 +20,7 @@ use async_trait::async_trait;
 use ha_core::resource::{Kind, Live, Resource, ResourceId};
 
 pub use links::{LinkCounters, LinkRow};
+pub use render::{Render, Rendered};
 pub use state::{
     lock::{LockHolder, WriterLock},
     options::LocalOptions,
@@ -34,7 +36,7 @@ use state::{
     layout::Layout,
     lock,
     secrets::Secrets,
-    workspace::WorkspaceRecord,
+    workspace::{WorkspaceRecord, check_names},
 };
 
 /// After this long a server that was switched on or off is said to be neither.
@@ -53,15 +55,35 @@ pub(crate) struct Local {
     layout: Layout,
     files: Files,
     record: WorkspaceRecord,
+    octets: Octets,
     secrets: Secrets,
-    /// Held while a supervisor is started: two resources of a region find it missing at once.
-    starting: tokio::sync::Mutex<()>,
+    /// All that is wanted, as far as the caller said so: what is told once knows of what is made later.
+    wanted: Mutex<Arc<[Resource]>>,
+    /// By region: held while its supervisor is started, which two of its resources find missing at once.
+    starting: Turns,
     /// Held while the store's members change.
     joining: tokio::sync::Mutex<()>,
     /// By region: held while servers are taken out of balancers and put back.
-    rolling: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    rolling: Turns,
+    /// Held while a file is read and written that speaks of many resources: what relays, guards and links are told.
+    /// Whoever read it before another wrote it would take that back.
+    telling: Mutex<()>,
     /// Held while the guard's binary is copied.
     copying: Mutex<()>,
+}
+
+/// A queue for each name: one at a time of the same, others side by side.
+#[derive(Debug, Default)]
+struct Turns(Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>);
+
+impl Turns {
+    async fn of(&self, name: &str) -> tokio::sync::OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            turns.entry(name.to_owned()).or_default().clone()
+        };
+        turn.lock_owned().await
+    }
 }
 
 impl LocalProvider {
@@ -73,7 +95,8 @@ impl LocalProvider {
         let layout = Layout::new(&options.state_root, &options.runtime_root, options.workspace.as_str());
         let files = Files::new(options.run_as.clone());
         let name = options.workspace.as_str();
-        let record = WorkspaceRecord::new(&layout, &files, &options.source, name, Octets::of_this_machine());
+        let octets = Octets::of_this_machine();
+        let record = WorkspaceRecord::new(&layout, &files, &options.source, name, octets.clone());
         record.read()?;
         Ok(Self {
             local: Arc::new(Local {
@@ -82,9 +105,12 @@ impl LocalProvider {
                 layout,
                 files,
                 record,
-                starting: tokio::sync::Mutex::new(()),
+                octets,
+                wanted: Mutex::new(Arc::new([])),
+                starting: Turns::default(),
                 joining: tokio::sync::Mutex::new(()),
-                rolling: Mutex::default(),
+                rolling: Turns::default(),
+                telling: Mutex::default(),
                 copying: Mutex::default(),
             }),
         })
@@ -92,7 +118,36 @@ impl LocalProvider {
 
     /// Something of this workspace exists here, be it half made.
     pub fn provisioned(&self) -> bool {
-        self.local.layout.regions().exists()
+        self.local.layout.regions().exists() || self.local.layout.workspace_file().exists()
+    }
+
+    /// Afterwards all that is `wanted` has its addresses, in this order, whatever is made first and side by side; and
+    /// what is made from now on is told at once of what will be there later. Addresses of what is neither wanted nor
+    /// there can be given out again. Under the writer's lock, before the first [`Provider::ensure`] of a plan: with
+    /// everything that is wanted, also when only a part of it is about to be made.
+    ///
+    /// # Errors
+    /// `NoCapacity` when there are more hosts than addresses; `Refused` for names that no file can have.
+    pub fn reserve(&self, wanted: &[Resource]) -> Result<(), ProviderError> {
+        for want in wanted {
+            check_names(&want.id)?;
+        }
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        self.local.record.reserve(wanted)?;
+        *self.local.wanted.lock().unwrap_or_else(PoisonError::into_inner) = wanted.into();
+        Ok(())
+    }
+
+    /// What the programs behind `wanted` run with, or would: as [`Provider::ensure`] writes it, with the addresses that
+    /// are given out or would be now. Writes nothing and asks nobody. A row for each resource that has such a file;
+    /// where it cannot be said, why.
+    ///
+    /// # Errors
+    /// As of [`LocalProvider::reserve`].
+    pub fn render(&self, what: Render, wanted: &[Resource]) -> Result<Vec<Rendered>, ProviderError> {
+        render::all(&self.local, what, wanted)
     }
 
     /// What [`Provider::observe`] lists, without asking any process: where things are, and which are switched off.
@@ -109,7 +164,7 @@ impl LocalProvider {
     /// # Errors
     /// `Taken` names who holds it.
     pub fn try_lock(&self, command: &str) -> Result<WriterLock, ProviderError> {
-        lock::try_lock(&self.local.layout, &self.local.files, command)
+        lock::try_lock(&self.local.layout, &self.local.files, &self.local.octets, command)
     }
 
     /// As [`Self::try_lock`], and waits up to `timeout`; `on_wait` hears who has it, once for each holder.
@@ -122,7 +177,10 @@ impl LocalProvider {
         timeout: Duration,
         on_wait: impl FnMut(&LockHolder) + Send,
     ) -> Result<WriterLock, ProviderError> {
-        lock::lock_wait(&self.local.layout, &self.local.files, command, timeout, on_wait).await
+        let Local {
+            layout, files, octets, ..
+        } = &*self.local;
+        lock::lock_wait(layout, files, octets, command, timeout, on_wait).await
     }
 
     /// Who holds the writer's lock at this moment.
@@ -191,9 +249,20 @@ impl Local {
         files::names_in(&self.layout.regions())
     }
 
-    fn rolling(&self, region: &str) -> Arc<tokio::sync::Mutex<()>> {
-        let mut turns = self.rolling.lock().unwrap_or_else(PoisonError::into_inner);
-        turns.entry(region.to_owned()).or_default().clone()
+    /// All that is wanted, as far as it was said; empty when it was not.
+    fn wanted(&self) -> Arc<[Resource]> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the lock protects is on disk and whole at any moment, so a panic elsewhere spoils nothing.
+    fn telling(&self) -> MutexGuard<'_, ()> {
+        self.telling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who processes run as.
+    fn uid(&self) -> u32 {
+        let other = self.options.run_as.as_ref().map(|user| user.uid);
+        other.unwrap_or_else(|| nix::unistd::Uid::effective().as_raw())
     }
 
     /// The workspace's own copy of `ha-guard`: a build may replace the original while it runs, and the database's
@@ -226,6 +295,8 @@ impl Local {
                 }
             }
         }
+        let _copying = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
+        files::sweep_neighbours(&self.layout.bin())?;
         for name in files::names_in(&self.layout.bin())? {
             let copy = self.layout.bin().join(name);
             if !kept.contains(&copy) {
@@ -286,6 +357,7 @@ impl Provider for LocalProvider {
 
     async fn ensure(&self, want: &Resource) -> Result<Live, ProviderError> {
         let local = &*self.local;
+        check_names(&want.id)?;
         match want.id.kind {
             Kind::Network => network::ensure(local, want).await?,
             Kind::Server => server::ensure(local, want).await?,
@@ -304,6 +376,7 @@ impl Provider for LocalProvider {
 
     async fn remove(&self, id: &ResourceId) -> Result<(), ProviderError> {
         let local = &*self.local;
+        check_names(id)?;
         if !local.exists(id) {
             return Ok(());
         }

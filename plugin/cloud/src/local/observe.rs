@@ -13,12 +13,16 @@ use serde_json::Value;
 use crate::ProviderError;
 use crate::local::{
     Local,
-    kinds::{network::sockets, server::APP, store, usable},
+    kinds::{
+        network::{self, sockets},
+        server::APP,
+        store, usable,
+    },
     process::{http, units::At},
     state::{
+        hosts::{Addresses, WorkspaceFile},
         layout::{RELAY, port},
         record::Record,
-        workspace::{Addresses, WorkspaceFile},
     },
 };
 
@@ -248,7 +252,7 @@ async fn looked_at(
     record: &Record,
 ) -> (Status, Option<String>) {
     let trouble = match id.kind {
-        Kind::Network => fronts_trouble(address).await,
+        Kind::Network => network::fronts_trouble(address).await,
         Kind::Store if !http::is_fine(&store::health_url(address)).await => {
             Some("the member sees no majority of the store".into())
         }
@@ -272,24 +276,6 @@ async fn looked_at(
     match trouble {
         None => (Status::Running, None),
         Some(detail) => (Status::Failed, Some(detail)),
-    }
-}
-
-/// The first front that the relay could not open.
-async fn fronts_trouble(address: Addresses) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Fronts {
-        fronts: Vec<Front>,
-        error: Option<String>,
-    }
-    #[derive(Deserialize)]
-    struct Front {
-        error: Option<String>,
-    }
-    let url = format!("http://{}:{}/fronts", address.front, port::RELAY_STATUS);
-    match http::get::<Fronts>(&url).await {
-        Ok(answer) => answer.fronts.into_iter().find_map(|front| front.error).or(answer.error),
-        Err(error) => Some(format!("the relay does not answer: {error}")),
     }
 }
 

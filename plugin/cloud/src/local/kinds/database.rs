@@ -1,6 +1,6 @@
 //! One node of the replicated database: a guard, which makes and runs PostgreSQL beside it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use ha_core::{
     agent::{GuardConfig, Peer, PostgresConfig, StoreConfig, TlsFiles},
@@ -13,7 +13,7 @@ use crate::ProviderError;
 use crate::local::{
     Local,
     kinds::{
-        network::{end_all_below, sockets},
+        network::{end_all_below, refresh_relays, sockets},
         nodes, renew,
         server::{self, APP_DATABASE, APP_USER},
         store, usable,
@@ -23,15 +23,16 @@ use crate::local::{
         units::{At, Process},
     },
     state::{
-        files::{self, read_json},
+        files::{self, failed, read_json},
+        hosts::{Addresses, HostKind},
         layout::port,
         record,
         secrets::Password,
-        workspace::{Addresses, HostKind},
     },
 };
 
 pub(crate) const UNIT: &str = "guard";
+pub(crate) const CONFIG: &str = "guard.json";
 /// `initdb` takes seconds; a copy of a big primary takes as long as its disk.
 pub(crate) const READY_WITHIN: Duration = Duration::from_secs(180);
 const STOPS_WITHIN: Duration = Duration::from_secs(60);
@@ -56,27 +57,29 @@ pub(crate) async fn ensure(local: &Local, want: &Resource) -> Result<(), Provide
         region: want.id.region.as_str(),
         host: &spec.server,
     };
-    if !matches!(spec.engine.as_str(), "postgres" | "postgresql" | "pg") {
-        return Err(ProviderError::Refused {
-            what: format!("{}: the local target runs PostgreSQL, not {}", want.id, spec.engine),
-            help: "declare it as ha.Postgres".into(),
-        });
-    }
     local.needs_all(want)?;
     local.needs(
         &want.id,
         &ResourceId::new(&want.id.region, Kind::Server, spec.server.clone()),
     )?;
-    let major = spec.version.split('.').next().and_then(|major| major.parse().ok());
-    let bin_dir = programs::postgres(&local.options.path, major)?;
+    let bin_dir = programs_of(local, &want.id, &spec)?;
     let address = local.record.allocate(at.region, at.host, HostKind::Server)?;
     let host = local.layout.host(at.region, at.host);
     local.begin(want)?;
     server::certificate(local, at, address)?;
-    let config = config(local, at, address, &spec, bin_dir)?;
-    crate::local::kinds::network::refresh_relays(local)?;
-    let path = host.etc("guard.json");
-    local.files.write_json_if_changed(&path, &config)?;
+    let certificate = host.tls("cert.pem");
+    let certificate = fs::read_to_string(&certificate).map_err(|source| failed("cannot read", &certificate, source))?;
+    for password in [Password::Admin, Password::Replication, Password::App] {
+        local.secrets.hand_out(&host, password)?;
+    }
+    let path = host.etc(CONFIG);
+    let config = {
+        let _telling = local.telling();
+        let config = config(local, at, address, &spec, bin_dir)?;
+        local.files.write_json_if_changed(&path, &config)?;
+        config
+    };
+    refresh_relays(local)?;
     let process = Process {
         name: UNIT,
         program: local.guard_program()?,
@@ -86,7 +89,8 @@ pub(crate) async fn ensure(local: &Local, want: &Resource) -> Result<(), Provide
         reload_signal: None,
         stop_timeout: STOPS_WITHIN,
         ready: Ready::Http(format!("http://{}:{}/health", address.direct, port::GUARD)),
-        reads_at_start: vec![told_at_once(config)?],
+        // A guard that takes the database over has it read its certificate, too.
+        reads_at_start: vec![told_at_once(config)?, certificate],
         reads_again: Vec::new(),
         ports: vec![port::GUARD, port::POSTGRES],
     };
@@ -94,7 +98,7 @@ pub(crate) async fn ensure(local: &Local, want: &Resource) -> Result<(), Provide
         local.put(at, address.direct, &process).await?;
         return local.finish(want);
     }
-    let log = std::fs::metadata(host.log(UNIT)).map_or(0, |meta| meta.len());
+    let log = fs::metadata(host.log(UNIT)).map_or(0, |meta| meta.len());
     let node = usable::Node {
         id: &want.id,
         at,
@@ -111,6 +115,31 @@ pub(crate) async fn ensure(local: &Local, want: &Resource) -> Result<(), Provide
     local.finish(want)
 }
 
+/// What its guard is told, as [`ensure`] would write it.
+pub(crate) fn render(local: &Local, want: &Resource) -> Result<String, ProviderError> {
+    let spec: DatabaseSpec = record::fields(&want.id, &want.spec)?;
+    let at = At {
+        region: want.id.region.as_str(),
+        host: &spec.server,
+    };
+    let address = local.record.allocate(at.region, at.host, HostKind::Server)?;
+    let config = config(local, at, address, &spec, programs_of(local, &want.id, &spec)?)?;
+    files::json_text(&config)
+}
+
+/// # Errors
+/// `Refused` for what is not PostgreSQL, `NotInstalled` where there is none.
+fn programs_of(local: &Local, id: &ResourceId, spec: &DatabaseSpec) -> Result<PathBuf, ProviderError> {
+    if !matches!(spec.engine.as_str(), "postgres" | "postgresql" | "pg") {
+        return Err(ProviderError::Refused {
+            what: format!("{id}: the local target runs PostgreSQL, not {}", spec.engine),
+            help: "declare it as ha.Postgres".into(),
+        });
+    }
+    let major = spec.version.split('.').next().and_then(|major| major.parse().ok());
+    programs::postgres(&local.options.path, major)
+}
+
 /// Afterwards nothing of the node is left, its data included.
 pub(crate) async fn remove(local: &Local, id: &ResourceId) -> Result<(), ProviderError> {
     let Some(record) = local.record(id) else { return Ok(()) };
@@ -125,8 +154,8 @@ pub(crate) async fn remove(local: &Local, id: &ResourceId) -> Result<(), Provide
     let host = local.layout.host(at.region, at.host);
     local.take(at, UNIT).await?;
     // A guard that was killed leaves its database running, which then has no unit.
-    end_all_below(&host.data("postgres")).await?;
-    let etc = ["guard.json", "admin", "replication"].map(|file| host.etc(file));
+    end_all_below(local, &host.data("postgres")).await?;
+    let etc = [CONFIG, "admin", "replication"].map(|file| host.etc(file));
     for path in etc
         .into_iter()
         .chain([host.data("postgres"), host.log(UNIT), host.log("postgres")])
@@ -139,13 +168,14 @@ pub(crate) async fn remove(local: &Local, id: &ResourceId) -> Result<(), Provide
 /// Guards find the store through any member, so all of them are told of a change. They read it at their next start:
 /// it is no reason to restart a database, and their own region's member comes first anyway.
 pub(crate) fn refresh_store_endpoints(local: &Local) -> Result<(), ProviderError> {
+    let _telling = local.telling();
     for region in local.regions()? {
         let endpoints = store::endpoints(local, &region)?;
         for (id, record) in local.known(&region, Kind::Database)? {
             let Ok(DatabaseSpec { server, .. }) = record.spec(&id) else {
                 continue;
             };
-            let path = local.layout.host(&region, &server).etc("guard.json");
+            let path = local.layout.host(&region, &server).etc(CONFIG);
             if let Ok(Some(mut config)) = read_json::<GuardConfig>(&path) {
                 config.store.endpoints.clone_from(&endpoints);
                 local.files.write_json_if_changed(&path, &config)?;
@@ -170,7 +200,7 @@ fn config(
     at: At,
     address: Addresses,
     spec: &DatabaseSpec,
-    bin_dir: std::path::PathBuf,
+    bin_dir: PathBuf,
 ) -> Result<GuardConfig, ProviderError> {
     let host = local.layout.host(at.region, at.host);
     let mut places = spec.peers.clone();
@@ -214,9 +244,9 @@ fn config(
             // Callers that bind no address come from 127.0.0.1; all of them need TLS and a password.
             allow: vec!["127.0.0.0/8".into()],
             tls: tls.clone(),
-            admin_password_file: local.secrets.hand_out(&host, Password::Admin)?,
-            replication_password_file: local.secrets.hand_out(&host, Password::Replication)?,
-            app_password_file: local.secrets.hand_out(&host, Password::App)?,
+            admin_password_file: host.etc(Password::Admin.file()),
+            replication_password_file: host.etc(Password::Replication.file()),
+            app_password_file: host.etc(Password::App.file()),
             app_user: APP_USER.into(),
             app_database: APP_DATABASE.into(),
         },

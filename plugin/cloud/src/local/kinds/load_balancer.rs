@@ -25,13 +25,14 @@ use crate::local::{
     },
     state::{
         files::{PLAIN, failed},
+        hosts::{Addresses, HostKind},
         layout::port,
         record,
-        workspace::{Addresses, HostKind, check_host_name},
     },
 };
 
 const UNIT: &str = "haproxy";
+pub(crate) const CONFIG: &str = "haproxy.cfg";
 const READY_WITHIN: Duration = Duration::from_secs(20);
 /// A replica that is further behind than this is not read from.
 const READ_MAX_LAG: &str = "10s";
@@ -58,7 +59,6 @@ pub(crate) async fn ensure(local: &Local, want: &Resource) -> Result<(), Provide
         region: want.id.region.as_str(),
         host: &want.id.name,
     };
-    check_host_name(at.host)?;
     local.needs_all(want)?;
     for target in &spec.targets {
         local.needs(
@@ -77,9 +77,8 @@ pub(crate) async fn ensure(local: &Local, want: &Resource) -> Result<(), Provide
     server::refresh_apps(local, at.region, &spec.targets, &spec.databases).await?;
 
     // Servers of this region are not restarted while the balancer moves traffic between them.
-    let rolling = local.rolling(at.region);
-    let _turn = rolling.lock().await;
-    let config = host.etc("haproxy.cfg");
+    let _turn = local.rolling.of(at.region).await;
+    let config = host.etc(CONFIG);
     if !fs::read(&config).is_ok_and(|old| old == text.as_bytes()) {
         let candidate = host.etc("haproxy.cfg.candidate");
         local.files.write(&candidate, text.as_bytes(), PLAIN)?;
@@ -133,7 +132,17 @@ pub(crate) async fn remove(local: &Local, id: &ResourceId) -> Result<(), Provide
     local.forget(id)
 }
 
-/// The text of its configuration, as `ensure` would write it.
+/// Its configuration, as [`ensure`] would write it.
+pub(crate) fn render(local: &Local, want: &Resource) -> Result<String, ProviderError> {
+    let spec: BalancerSpec = record::fields(&want.id, &want.spec)?;
+    let at = At {
+        region: want.id.region.as_str(),
+        host: &want.id.name,
+    };
+    let address = local.record.allocate(at.region, at.host, HostKind::Balancer)?;
+    Ok(haproxy::render(&input(local, at, address, &spec)?))
+}
+
 fn input(local: &Local, at: At, address: Addresses, spec: &BalancerSpec) -> Result<HaproxyInput, ProviderError> {
     let mut servers = Vec::new();
     for name in &spec.targets {

@@ -8,18 +8,22 @@ use ha_core::{
     unit::{Ready, StopSignal},
 };
 use rustix::process::Signal;
+use serde::Deserialize;
+use tokio::time::Instant;
 
 use crate::ProviderError;
 use crate::local::{
     Local, links,
     process::{
+        http,
         processes::Process,
         units::{self, At},
     },
     state::{
-        files::{self, failed},
-        layout::{RELAY, port},
-        workspace::{HostKind, WorkspaceFile, check_host_name},
+        files::{self, failed, read_json},
+        hosts::{Addresses, HostKind, WorkspaceFile},
+        layout::{Layout, RELAY, port},
+        workspace::{self},
     },
 };
 
@@ -28,8 +32,8 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 /// Afterwards the region is there: its supervisor answers, its relay listens.
 pub(crate) async fn ensure(local: &Local, want: &Resource) -> Result<(), ProviderError> {
     let region = want.id.region.as_str();
-    check_host_name(region)?;
-    local.record.claim()?;
+    let octet = local.record.claim()?;
+    Layout::check_socket(&local.layout.supervisor_socket(octet, region), 0)?;
     let at = At { region, host: RELAY };
     let address = local.record.allocate(region, RELAY, HostKind::Relay)?;
     let folder = local.layout.region(region);
@@ -69,8 +73,66 @@ pub(crate) async fn ensure(local: &Local, want: &Resource) -> Result<(), Provide
     };
     let unit = local.put(at, address.front, &process).await?;
     local.ready(&want.id, at, &unit, READY_WITHIN).await?;
+    fronts_open(local, &want.id, address).await?;
     local.remove_old_guards()?;
     local.finish(want)
+}
+
+/// Afterwards the relay has opened every front it was told of.
+///
+/// # Errors
+/// `NotReady` with the first that it cannot open.
+async fn fronts_open(local: &Local, id: &ResourceId, relay: Addresses) -> Result<(), ProviderError> {
+    const ASK_AGAIN: Duration = Duration::from_millis(20);
+    let path = config_path(local, id.region.as_str());
+    let deadline = Instant::now() + READY_WITHIN;
+    loop {
+        let told = read_json::<RelayConfig>(&path).ok().flatten();
+        let detail = match (fronts(relay).await, told) {
+            (Ok(fronts), Some(told)) => match fronts.trouble() {
+                None if fronts.fronts.len() >= told.fronts.len() => return Ok(()),
+                None => format!("{} of {} fronts are open", fronts.fronts.len(), told.fronts.len()),
+                Some(trouble) => trouble,
+            },
+            (Err(error), _) => error,
+            (Ok(_), None) => format!("{} cannot be read", path.display()),
+        };
+        if Instant::now() >= deadline {
+            return Err(ProviderError::NotReady { id: id.clone(), detail });
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
+
+/// What a relay answers to `GET /fronts`; fields it has besides are not asked for here.
+#[derive(Deserialize)]
+struct Fronts {
+    fronts: Vec<Opened>,
+    error: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Opened {
+    error: Option<String>,
+}
+
+impl Fronts {
+    fn trouble(&self) -> Option<String> {
+        let fronts = self.fronts.iter().find_map(|front| front.error.clone());
+        fronts.or_else(|| self.error.clone())
+    }
+}
+
+async fn fronts(relay: Addresses) -> Result<Fronts, String> {
+    http::get(&format!("http://{}:{}/fronts", relay.front, port::RELAY_STATUS)).await
+}
+
+/// The first front that the relay could not open.
+pub(crate) async fn fronts_trouble(relay: Addresses) -> Option<String> {
+    match fronts(relay).await {
+        Ok(fronts) => fronts.trouble(),
+        Err(error) => Some(format!("the relay does not answer: {error}")),
+    }
 }
 
 /// Afterwards nothing of the region is left; with the last region the workspace goes, too.
@@ -99,44 +161,27 @@ pub(crate) async fn remove(local: &Local, id: &ResourceId) -> Result<(), Provide
     if let Some(supervisor) = local.supervisor(region)? {
         supervisor.stop().await?;
     }
-    end_all_below(&local.layout.region(region).0).await?;
+    end_all_below(local, &local.layout.region(region).0).await?;
     links::heal(local, Some(region), None)?;
     links::heal(local, None, Some(region))?;
+    // Regions may go side by side; one of them is the last.
+    let _telling = local.telling();
     if let Some(octet) = file.region_octet(region) {
         files::remove_all(&local.layout.runtime_region(file.octet, octet))?;
         files::remove_all(&local.layout.supervisor_socket(file.octet, region))?;
     }
-    let last = local.regions()?.iter().all(|other| other == region);
-    if last {
-        return remove_workspace(local, &file);
+    if local.records()?.iter().all(|(other, _)| other.region == *region) {
+        return workspace::erase(&local.layout, &local.octets, file.octet);
     }
     // In one step for whoever looks: half a region would be nobody's.
     files::vanish(&local.layout.region(region).0, &local.layout.root)
 }
 
-fn remove_workspace(local: &Local, file: &WorkspaceFile) -> Result<(), ProviderError> {
-    files::remove_all(&local.layout.runtime(file.octet))?;
-    remove_if_empty(local.layout.runtime_root())?;
-    // Should we die in between, the workspace claims it again; the other way round nobody would give it back.
-    local.record.release(file.octet)?;
-    files::vanish(&local.layout.root, &local.layout.state_root)
-}
-
-fn remove_if_empty(folder: &std::path::Path) -> Result<(), ProviderError> {
-    use std::io::ErrorKind;
-    match fs::remove_dir(folder) {
-        Err(error) if !matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::NotFound) => {
-            Err(failed("cannot remove", folder, error))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Afterwards no process works in the folder. The supervisor has stopped its units; what is left lost it.
-pub(crate) async fn end_all_below(folder: &std::path::Path) -> Result<(), ProviderError> {
+pub(crate) async fn end_all_below(local: &Local, folder: &std::path::Path) -> Result<(), ProviderError> {
     // Whoever starts children meanwhile is caught the second time round.
     for _ in 0..3 {
-        let left = Process::below(folder);
+        let left = Process::below(folder, local.uid());
         if left.is_empty() {
             return Ok(());
         }
@@ -154,6 +199,7 @@ pub(crate) async fn end_all_below(folder: &std::path::Path) -> Result<(), Provid
 /// Afterwards every relay has a front for each host of its region and knows the regions; relays that run follow by
 /// themselves, and connections that are open stay open.
 pub(crate) fn refresh_relays(local: &Local) -> Result<(), ProviderError> {
+    let _telling = local.telling();
     let Some(file) = local.record.read()? else {
         return Ok(());
     };
@@ -238,6 +284,9 @@ pub(crate) fn host_folders(local: &Local, at: At) -> Result<(), ProviderError> {
 fn runtime_root(local: &Local) -> Result<(), ProviderError> {
     let root = local.layout.runtime_root();
     files::passage(root)?;
+    if let Some(user) = &local.options.run_as {
+        files::check_passage(root, user)?;
+    }
     let owner = fs::metadata(root)
         .map_err(|source| failed("cannot look at", root, source))?
         .uid();
@@ -256,8 +305,6 @@ fn runtime_root(local: &Local) -> Result<(), ProviderError> {
 /// # Errors
 /// `Refused` when the kernel's limit for their paths would be passed.
 pub(crate) fn sockets(local: &Local, at: At) -> Result<PathBuf, ProviderError> {
-    /// `sun_path` of unix(7), less the zero at its end.
-    const LONGEST: usize = 107;
     /// HAProxy makes a socket under a name of its own and renames it: `admin.sock.1234567.tmp`.
     const LONGEST_NAME: usize = 26;
     let file = local.record.read()?;
@@ -266,14 +313,6 @@ pub(crate) fn sockets(local: &Local, at: At) -> Result<PathBuf, ProviderError> {
         what: format!("region {} has no addresses yet", at.region),
     })?;
     let folder = local.layout.runtime_host(octet, region, at.host);
-    if folder.as_os_str().len() + LONGEST_NAME > LONGEST {
-        return Err(ProviderError::Refused {
-            what: format!(
-                "the folder for sockets is too long for the kernel: {}",
-                folder.display()
-            ),
-            help: "set HA_RUNTIME_DIR to a shorter folder, /tmp/ha for example".into(),
-        });
-    }
+    Layout::check_socket(&folder, LONGEST_NAME)?;
     Ok(folder)
 }

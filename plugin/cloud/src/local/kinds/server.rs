@@ -23,10 +23,10 @@ use crate::local::{
     },
     state::{
         files::{self, PLAIN, SECRET},
+        hosts::{Addresses, HostKind},
         layout::port,
         record,
         secrets::Password,
-        workspace::{Addresses, HostKind, check_host_name},
     },
 };
 
@@ -49,7 +49,6 @@ pub(crate) async fn ensure(local: &Local, want: &Resource) -> Result<(), Provide
         region: want.id.region.as_str(),
         host: &want.id.name,
     };
-    check_host_name(at.host)?;
     local.needs_all(want)?;
     let address = local.record.allocate(at.region, at.host, HostKind::Server)?;
     local.begin(want)?;
@@ -101,7 +100,7 @@ pub(crate) async fn remove_host(local: &Local, at: At<'_>) -> Result<(), Provide
             files::remove_all(&host.units().join(name))?;
         }
         local.stopped(at, None, Duration::from_secs(90)).await?;
-        end_all_below(&host.0).await?;
+        end_all_below(local, &host.0).await?;
         files::remove_all(&host.0)?;
     }
     if let Ok(sockets) = sockets(local, at) {
@@ -151,9 +150,12 @@ async fn app(
     if local.is_off(at) {
         return local.put(at, address.direct, &process).await.map(drop);
     }
-    // One at a time in a region: side by side they would leave nobody to answer meanwhile.
-    let rolling = local.rolling(at.region);
-    let _turn = rolling.lock().await;
+    // One at a time in a region: side by side they would leave nobody to answer meanwhile. Of one that is new nobody
+    // expects an answer yet.
+    let _turn = match local.unit(at, APP) {
+        Some(_) => Some(local.rolling.of(at.region).await),
+        None => None,
+    };
     let drained = match local.would_restart(at, &process) {
         true => balancing::drain(local, at).await?,
         false => Vec::new(),
@@ -251,7 +253,13 @@ fn balancer_databases(local: &Local, at: At) -> Result<Vec<String>, ProviderErro
         databases: Vec<String>,
     }
     let known = local.known(at.region, Kind::LoadBalancer)?.into_iter();
-    let mut specs = known.filter_map(|(id, record)| record.spec::<LeadsTo>(&id).ok());
+    let known = known.filter_map(|(id, record)| record.spec::<LeadsTo>(&id).ok());
+    let wanted = local.wanted();
+    let wanted = wanted
+        .iter()
+        .filter(|it| it.id.kind == Kind::LoadBalancer && it.id.region == at.region);
+    // One that is to be made next spares the application a start of its own.
+    let mut specs = known.chain(wanted.filter_map(|it| LeadsTo::deserialize(&it.spec).ok()));
     let ours = specs.find(|spec| spec.targets.iter().any(|target| target == at.host));
     Ok(ours.map(|spec| spec.databases).unwrap_or_default())
 }

@@ -27,14 +27,15 @@ use crate::local::{
     },
     state::{
         files::{self, PLAIN},
+        hosts::{Addresses, HostKind},
         layout::{Host, port},
         record,
         secrets::random_text,
-        workspace::{Addresses, HostKind},
     },
 };
 
 const UNIT: &str = "etcd";
+pub(crate) const CONFIG: &str = "etcd.json";
 const READY_WITHIN: Duration = Duration::from_secs(40);
 /// A cluster that just took a member in refuses the next one until that has caught up.
 const JOINS_WITHIN: Duration = Duration::from_secs(20);
@@ -124,10 +125,10 @@ pub(crate) async fn ensure(local: &Local, want: &Resource) -> Result<(), Provide
     // One at a time in the workspace: two that join at once would each be told of a cluster without the other.
     let joining = local.joining.lock().await;
     let (birth, mark) = birth(local, &site, at, &host).await?;
-    let path = host.etc("etcd.json");
-    let plain = json_text(&config(&site, &spec, &host, &Birth::behind(&site)))?;
+    let path = host.etc(CONFIG);
+    let plain = files::json_text(&config(&site, &spec, &host, &Birth::behind(&site)))?;
     let first = match &birth {
-        Some(birth) => &json_text(&config(&site, &spec, &host, birth))?,
+        Some(birth) => &files::json_text(&config(&site, &spec, &host, birth))?,
         None => &plain,
     };
     local.files.write_if_changed(&path, first.as_bytes(), PLAIN)?;
@@ -155,6 +156,19 @@ pub(crate) async fn ensure(local: &Local, want: &Resource) -> Result<(), Provide
     database::refresh_store_endpoints(local)
 }
 
+/// Its configuration, as [`ensure`] leaves it.
+pub(crate) fn render(local: &Local, want: &Resource) -> Result<String, ProviderError> {
+    let spec: StoreSpec = record::fields(&want.id, &want.spec)?;
+    let region = want.id.region.as_str();
+    let site = Site {
+        id: want.id.clone(),
+        server: spec.server.clone(),
+        address: local.record.allocate(region, &spec.server, HostKind::Server)?,
+    };
+    let host = local.layout.host(region, &spec.server);
+    files::json_text(&config(&site, &spec, &host, &Birth::behind(&site)))
+}
+
 /// Afterwards the cluster no longer counts on the member, and nothing of it is left.
 pub(crate) async fn remove(local: &Local, id: &ResourceId) -> Result<(), ProviderError> {
     let Some(record) = local.record(id) else { return Ok(()) };
@@ -170,18 +184,16 @@ pub(crate) async fn remove(local: &Local, id: &ResourceId) -> Result<(), Provide
     let joining = local.joining.lock().await;
     let (here, others) = sites(local, id)?;
     if let Some(site) = here
-        && !others.is_empty()
-        && let Some(store) = client(local, &site, &others, &host).await?
-        && let Err(error) = leave(&store, &site).await
+        && let Err(error) = leave(local, &site, &others, &host).await
     {
         // It is going either way: a member that stays listed costs the others a vote, which whoever removes
         // them, too, does not mind; whoever does mind is told.
-        tracing::warn!(%id, %error, "the store still lists the member that was removed");
+        tracing::warn!(%id, error, "the store still lists the member that was removed");
     }
     local.take(at, UNIT).await?;
     for path in [
         host.data(UNIT),
-        host.etc("etcd.json"),
+        host.etc(CONFIG),
         host.etc("etcd.birth"),
         host.log(UNIT),
     ] {
@@ -325,11 +337,17 @@ async fn enter(store: &Etcd, site: &Site, others: &[Site]) -> Result<Vec<Member>
     store.members().await.map_err(said)
 }
 
-async fn leave(store: &Etcd, site: &Site) -> Result<(), StoreError> {
+/// Afterwards the others, if there are any, do not list the site.
+async fn leave(local: &Local, site: &Site, others: &[Site], host: &Host) -> Result<(), String> {
+    let store = client(local, site, others, host)
+        .await
+        .map_err(|error| error.to_string())?;
+    let Some(store) = store else { return Ok(()) };
+    let said = |error: StoreError| error.to_string();
     let url = site.peer_url();
-    let members = store.members().await?;
+    let members = store.members().await.map_err(said)?;
     match members.into_iter().find(|member| member.peer_urls.contains(&url)) {
-        Some(member) => store.member_remove(member.id).await,
+        Some(member) => store.member_remove(member.id).await.map_err(said),
         None => Ok(()),
     }
 }
@@ -382,18 +400,19 @@ fn sites(local: &Local, of: &ResourceId) -> Result<(Option<Site>, Vec<Site>), Pr
     Ok((here, all))
 }
 
-/// `https://…:2379` of every member as region `from` reaches them, its own first.
+/// `https://…:2379` of every member as region `from` reaches them, its own first: those that are there, and those that
+/// are wanted, so that a guard which is made before them finds them later.
 pub(crate) fn endpoints(local: &Local, from: &str) -> Result<Vec<String>, ProviderError> {
     let Some(file) = local.record.read()? else {
         return Ok(Vec::new());
     };
+    let wanted = local.wanted();
+    let wanted = wanted.iter().map(|want| (want.id.clone(), want.spec.clone()));
+    let there = local.records()?.into_iter();
+    let there = there.filter_map(|(id, record)| Some((id, record.ok()?.spec)));
     let mut found = Vec::new();
-    for (id, record) in local.records()? {
-        if id.kind == Kind::Store
-            && let Ok(StoreSpec { server, .. }) = record
-                .as_ref()
-                .map_err(|_| ())
-                .and_then(|it| it.spec(&id).map_err(|_| ()))
+    for (id, spec) in wanted.chain(there).filter(|(id, _)| id.kind == Kind::Store) {
+        if let Ok(StoreSpec { server, .. }) = record::fields(&id, &spec)
             && let Some(address) = file.address(id.region.as_str(), &server)
         {
             let own = id.region == *from;
@@ -401,6 +420,7 @@ pub(crate) fn endpoints(local: &Local, from: &str) -> Result<Vec<String>, Provid
         }
     }
     found.sort();
+    found.dedup();
     Ok(found.into_iter().map(|(_, url)| url).collect())
 }
 
@@ -421,12 +441,6 @@ async fn healthy(id: &ResourceId, address: Addresses) -> Result<(), ProviderErro
 
 pub(crate) fn health_url(address: Addresses) -> String {
     format!("http://{}:{}/health", address.direct, port::ETCD_METRICS)
-}
-
-fn json_text(config: &serde_json::Value) -> Result<String, ProviderError> {
-    serde_json::to_string_pretty(config).map_err(|error| ProviderError::Other {
-        what: error.to_string(),
-    })
 }
 
 /// JSON is YAML, which is what etcd reads.

@@ -13,16 +13,18 @@ use crate::ProviderError;
 use crate::local::{
     Local,
     kinds::{
-        database::{DatabaseSpec, READY_WITHIN, UNIT},
+        database::{CONFIG, DatabaseSpec, READY_WITHIN, UNIT},
         nodes,
     },
     process::{http, supervisor::tail, units::At},
-    state::{layout::port, workspace::Addresses},
+    state::{hosts::Addresses, layout::port},
 };
 
 /// A replica that heard from its primary since then is streaming.
 const STREAMING: Duration = Duration::from_secs(15);
 const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// A database without a primary for so long will have none by waiting.
+const HEADLESS: Duration = Duration::from_secs(20);
 
 /// One database node, and where it is.
 #[derive(Clone, Copy, Debug)]
@@ -47,14 +49,32 @@ impl Node<'_> {
 pub(crate) async fn wait(local: &Local, node: &Node<'_>, log: u64) -> Result<(), ProviderError> {
     let deadline = Instant::now() + READY_WITHIN;
     let path = local.layout.host(node.at.region, node.at.host).log(UNIT);
+    let mut headless: Option<Instant> = None;
     loop {
         let detail = match node.report().await {
             Ok(report) => match lacks(local, node, &report).await {
                 None => return Ok(()),
-                Some(detail) => detail,
+                Some(detail) => {
+                    headless = match nobody_leads(local, node, &report).await {
+                        true => Some(headless.unwrap_or_else(Instant::now)),
+                        false => None,
+                    };
+                    detail
+                }
             },
             Err(error) => format!("the guard does not answer ({error}); {}", tail(&path, log)),
         };
+        if headless.is_some_and(|since| since.elapsed() >= HEADLESS) {
+            return Err(ProviderError::Refused {
+                what: format!(
+                    "{}: no node of the database is primary, and there are replicas: {detail}",
+                    node.id
+                ),
+                help: "waiting changes nothing: make the replica that is furthest (ha lag) the primary, by select \
+                       pg_promote() on it, then run the same command again"
+                    .into(),
+            });
+        }
         if Instant::now() >= deadline {
             return Err(ProviderError::NotReady {
                 id: node.id.clone(),
@@ -104,6 +124,30 @@ fn own_word(report: &NodeReport) -> Option<String> {
         (DatabaseState::Stopped, _) => why("is stopped"),
         (DatabaseState::Failed, _) => why("should run and does not"),
     }
+}
+
+/// Every node of the database says for itself that it is not primary, none is about to become one, and at least one
+/// has the data. As long as one does not answer it may be the primary.
+async fn nobody_leads(local: &Local, node: &Node<'_>, own: &NodeReport) -> bool {
+    let (Ok(Some(file)), Ok(peers)) = (local.record.read(), nodes::read(&node.spec.peers)) else {
+        return false;
+    };
+    let asked = peers.iter().map(async |peer| {
+        // Nobody there: a node that was removed, or was not made yet.
+        if !local.layout.host(&peer.region, &peer.server).etc(CONFIG).exists() {
+            return Ok(None);
+        }
+        match file.address(&peer.region, &peer.server) {
+            Some(address) => report(address).await.map(Some),
+            None => Ok(None),
+        }
+    });
+    let answers: Result<Vec<Option<NodeReport>>, String> = futures::future::join_all(asked).await.into_iter().collect();
+    let Ok(answers) = answers else { return false };
+    let mut all = answers.iter().flatten().chain([own]).map(|report| &report.database);
+    let replica = |state, role| state == DatabaseState::Running && role == Some(NodeRole::Replica);
+    all.clone().any(|it| replica(it.state, it.role))
+        && all.all(|it| replica(it.state, it.role) || it.state == DatabaseState::Absent)
 }
 
 /// The primary says that it streams to this node, and that the node answered.

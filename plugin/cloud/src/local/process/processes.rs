@@ -27,13 +27,15 @@ impl Process {
         (start_ticks(run.pid)? == run.start_ticks).then_some(process)
     }
 
-    /// Every process whose working folder is `folder` or below.
-    pub(crate) fn below(folder: &Path) -> Vec<Self> {
+    /// Every process of the user whose working folder is `folder` or below, and that no terminal holds: a shell in
+    /// which somebody looks at the logs is not ours to end.
+    pub(crate) fn below(folder: &Path, user: u32) -> Vec<Self> {
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        let held = pids.filter(|pid| works_below(*pid, folder)).filter_map(Self::open);
+        let ours = |pid: i32| works_below(pid, folder) && belongs_to(pid, user) && !has_terminal(pid);
+        let held = pids.filter(|pid| ours(*pid)).filter_map(Self::open);
         // Looked at again when held: the number may have changed hands in between.
-        held.filter(|process| works_below(process.pid, folder)).collect()
+        held.filter(|process| ours(process.pid)).collect()
     }
 
     fn open(pid: i32) -> Option<Self> {
@@ -84,15 +86,32 @@ fn works_below(pid: i32, folder: &Path) -> bool {
     fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(folder))
 }
 
-/// Field 22 of the kernel's line; none for one that has ended and only waits for its parent.
+fn belongs_to(pid: i32, user: u32) -> bool {
+    // Not by the folder's owner, which is root for a process that hides its memory.
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    ids.and_then(|ids| ids.split_ascii_whitespace().next()?.parse().ok()) == Some(user)
+}
+
+fn has_terminal(pid: i32) -> bool {
+    stat(pid, 7).is_some_and(|number| number != 0)
+}
+
+/// None for one that has ended and only waits for its parent.
 fn start_ticks(pid: i32) -> Option<u64> {
+    stat(pid, 22)?.try_into().ok()
+}
+
+/// A field of the kernel's line, as proc(5) counts them; none for one that has ended.
+fn stat(pid: i32, field: usize) -> Option<i64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name stands in brackets and may hold any character, brackets too.
     let fields: Vec<&str> = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace().collect();
     if matches!(*fields.first()?, "Z" | "X") {
         return None;
     }
-    fields.get(19)?.parse().ok()
+    // The first one after the name is the third.
+    fields.get(field.checked_sub(3)?)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -102,12 +121,21 @@ mod tests {
     #[tokio::test]
     async fn a_process_is_found_by_its_folder_and_ends_when_asked() {
         let dir = tempfile::tempdir().expect("temp");
-        let mut child = std::process::Command::new("sleep")
-            .arg("60")
+        // As units are started: without a terminal, which a test may have.
+        let mut child = std::process::Command::new("setsid")
+            .args(["sleep", "60"])
             .current_dir(dir.path())
             .spawn()
             .expect("sleep");
-        let found = Process::below(dir.path());
+        let user = nix::unistd::Uid::effective().as_raw();
+        assert!(Process::below(dir.path(), user + 1).is_empty(), "another user's");
+        let found = loop {
+            let found = Process::below(dir.path(), user);
+            if !found.is_empty() {
+                break found;
+            }
+            tokio::task::yield_now().await;
+        };
         assert_eq!(
             found.iter().map(|it| it.pid.unsigned_abs()).collect::<Vec<_>>(),
             [child.id()]
@@ -115,7 +143,7 @@ mod tests {
         assert!(!found[0].ended(Duration::ZERO).await.expect("wait"));
         found[0].end(Signal::TERM, Duration::from_secs(5)).await.expect("end");
         child.wait().expect("reap");
-        assert!(Process::below(dir.path()).is_empty());
+        assert!(Process::below(dir.path(), user).is_empty());
     }
 
     #[test]

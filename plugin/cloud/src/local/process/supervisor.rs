@@ -78,7 +78,7 @@ impl Supervisor<'_> {
 
     /// Afterwards it runs and answers. It survives the end of this process, and of the shell.
     pub(crate) async fn ensure(&self) -> Result<(), ProviderError> {
-        let _starting = self.local.starting.lock().await;
+        let _starting = self.local.starting.of(self.region).await;
         if self.units().await.is_some() {
             return Ok(());
         }
@@ -107,6 +107,11 @@ impl Supervisor<'_> {
                 self.region
             ),
         })
+    }
+
+    /// It does not run, as far as its run file says; if it does all the same, it answers.
+    pub(crate) async fn is_gone(&self) -> bool {
+        self.process().is_none() && self.units().await.is_none()
     }
 
     /// Afterwards no unit of the region runs, and neither does the supervisor.

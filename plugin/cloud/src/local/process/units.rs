@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::ProviderError;
 use crate::local::{
     Local,
-    process::listeners,
+    process::{listeners, processes},
     state::{
         files::{self, read_json},
         layout::Host,
@@ -167,6 +167,11 @@ impl Local {
     /// Afterwards nothing of the host runs (or not that one unit).
     pub(crate) async fn stopped(&self, at: At<'_>, name: Option<&str>, within: Duration) -> Result<(), ProviderError> {
         let supervisor = self.running(at.region)?;
+        let folder = self.layout.host(at.region, at.host).0;
+        if supervisor.is_gone().await && processes::Process::below(&folder, self.uid()).is_empty() {
+            // After a restart of the machine, say: a supervisor would first start all the rest of the region again.
+            return Ok(());
+        }
         let deadline = Instant::now() + within;
         let mut units = supervisor.sync().await?;
         loop {

@@ -21,7 +21,7 @@ use crate::ProviderError;
 use crate::local::{
     process::listeners,
     state::{
-        files::{ReadError, failed, read_json},
+        files::{ReadError, failed, read_json, remove_if_empty},
         layout::Layout,
     },
 };
@@ -56,25 +56,33 @@ impl Octets {
     /// last; nobody else can choose meanwhile.
     ///
     /// # Errors
-    /// `NoCapacity` when all are taken.
+    /// As [`Self::free`].
     pub(crate) fn claim<T>(
         &self,
         layout: &Layout,
         save: impl FnOnce(u8) -> Result<T, ProviderError>,
     ) -> Result<T, ProviderError> {
         let _held = self.hold()?;
+        let octet = self.free(layout)?;
+        self.write(octet, &layout.root)?;
+        save(octet)
+    }
+
+    /// The octet that a claim would be for now.
+    ///
+    /// # Errors
+    /// `NoCapacity` when all are taken.
+    pub(crate) fn free(&self, layout: &Layout) -> Result<u8, ProviderError> {
         let wanted = hashed(layout);
-        let octets = (FIRST..=LAST)
+        let mut octets = (FIRST..=LAST)
             .cycle()
             .skip(usize::from(wanted - FIRST))
             .take(usize::from(LAST));
-        for octet in octets {
-            if self.owner(octet, &layout.root).is_none() && !listeners::any_below(octet) {
-                self.write(octet, &layout.root)?;
-                return save(octet);
-            }
-        }
-        Err(ProviderError::NoCapacity {
+        let beside = beside(layout);
+        let free = |octet: &u8| {
+            !beside.contains(octet) && self.owner(*octet, &layout.root).is_none() && !listeners::any_below(*octet)
+        };
+        octets.find(free).ok_or_else(|| ProviderError::NoCapacity {
             what: "another workspace on this machine: 127.1 to 127.254 are all in use".into(),
         })
     }
@@ -105,12 +113,7 @@ impl Octets {
             fs::remove_file(&path).map_err(|source| failed("cannot remove", &path, source))?;
         }
         self.forget_stale();
-        match fs::remove_dir(&self.folder) {
-            Err(error) if !matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound) => {
-                Err(failed("cannot remove", &self.folder, error))
-            }
-            _ => Ok(()),
-        }
+        remove_if_empty(&self.folder)
     }
 
     /// The folder is its own lock, so that nothing is left of it when the last claim goes.
@@ -178,12 +181,30 @@ impl Octets {
     }
 }
 
+#[derive(Deserialize)]
+struct Claimed {
+    octet: u8,
+}
+
+/// Octets of the other workspaces in the same root. Claims are gone after a restart of the machine, and whoever
+/// comes first then would take the octet of one that is to come back.
+fn beside(layout: &Layout) -> Vec<u8> {
+    let folders = fs::read_dir(&layout.state_root).into_iter().flatten().flatten();
+    folders
+        .map(|entry| entry.path())
+        .filter(|folder| *folder != layout.root && !is_hidden(folder))
+        .filter_map(|folder| read_json::<Claimed>(&folder.join("workspace.json")).ok()?)
+        .map(|claimed| claimed.octet)
+        .collect()
+}
+
+/// On its way out.
+fn is_hidden(folder: &Path) -> bool {
+    folder.file_name().is_some_and(|name| name.as_bytes().starts_with(b"."))
+}
+
 /// A folder that cannot be looked into counts: it is another user's, and exists.
 fn holds(owner: &Path, octet: u8) -> bool {
-    #[derive(Deserialize)]
-    struct Claimed {
-        octet: u8,
-    }
     match read_json::<Claimed>(&owner.join("workspace.json")) {
         Ok(Some(file)) => file.octet == octet,
         Ok(None) => false,

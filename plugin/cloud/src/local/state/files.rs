@@ -3,11 +3,12 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use rustix::fs::{Mode, OFlags, fchmod};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::ProviderError;
@@ -35,8 +36,24 @@ impl Files {
         let made = fs::DirBuilder::new().recursive(true).mode(mode).create(path);
         made.map_err(|source| failed("cannot make the folder", path, source))?;
         self.give(path)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(mode))
-            .map_err(|source| failed("cannot set the mode of", path, source))
+        // Through a handle that follows no link: the folder above may be another user's, and root would be led away.
+        let flags = OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        rustix::fs::open(path, flags, Mode::empty())
+            .and_then(|folder| fchmod(folder, Mode::from_raw_mode(mode)))
+            .map_err(|errno| failed("cannot set the mode of", path, errno.into()))
+    }
+
+    /// Afterwards the folder of a workspace exists, for its owner alone, and its owner can get there; the root above
+    /// it lets others pass.
+    ///
+    /// # Errors
+    /// `Refused` when the owner could not enter it.
+    pub(crate) fn workspace(&self, root: &Path, folder: &Path) -> Result<(), ProviderError> {
+        passage(root)?;
+        if let Some(owner) = &self.owner {
+            check_passage(root, owner)?;
+        }
+        self.folder(folder, 0o700)
     }
 
     /// Afterwards the file holds exactly these bytes, on disk; at any moment it holds the old or the new ones.
@@ -74,11 +91,11 @@ impl Files {
     }
 
     pub(crate) fn write_json<T: Serialize>(&self, path: &Path, value: &T) -> Result<(), ProviderError> {
-        self.write(path, &json(path, value)?, PLAIN)
+        self.write(path, json_text(value)?.as_bytes(), PLAIN)
     }
 
     pub(crate) fn write_json_if_changed<T: Serialize>(&self, path: &Path, value: &T) -> Result<bool, ProviderError> {
-        self.write_if_changed(path, &json(path, value)?, PLAIN)
+        self.write_if_changed(path, json_text(value)?.as_bytes(), PLAIN)
     }
 
     /// Afterwards `to` is a copy of `from`; at any moment it is whole or not there.
@@ -100,7 +117,7 @@ impl Files {
 
     fn give(&self, path: &Path) -> Result<(), ProviderError> {
         let Some(owner) = &self.owner else { return Ok(()) };
-        std::os::unix::fs::chown(path, Some(owner.uid), Some(owner.gid))
+        std::os::unix::fs::lchown(path, Some(owner.uid), Some(owner.gid))
             .map_err(|source| failed(&format!("cannot hand to user {}", owner.name), path, source))
     }
 }
@@ -156,15 +173,62 @@ pub(crate) fn remove_all(path: &Path) -> Result<(), ProviderError> {
     }
 }
 
-/// Afterwards the folder exists; one that is made here lets others pass, whatever the caller's mask is: the database's
-/// user has a folder of its own below.
-pub(crate) fn passage(path: &Path) -> Result<(), ProviderError> {
-    if path.is_dir() {
-        return Ok(());
+/// Afterwards the folder is gone, or somebody has something in it.
+pub(crate) fn remove_if_empty(folder: &Path) -> Result<(), ProviderError> {
+    use io::ErrorKind::{DirectoryNotEmpty, NotFound};
+    match fs::remove_dir(folder) {
+        Err(error) if !matches!(error.kind(), DirectoryNotEmpty | NotFound) => {
+            Err(failed("cannot remove", folder, error))
+        }
+        _ => Ok(()),
     }
-    fs::create_dir_all(path).map_err(|source| failed("cannot make the folder", path, source))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
-        .map_err(|source| failed("cannot set the mode of", path, source))
+}
+
+/// Afterwards the folder exists; those that are made here let others pass, whatever the caller's mask is: the
+/// database's user has a folder of its own below.
+pub(crate) fn passage(path: &Path) -> Result<(), ProviderError> {
+    let mut missing: Vec<&Path> = path.ancestors().take_while(|it| !it.is_dir()).collect();
+    while let Some(folder) = missing.pop() {
+        match fs::create_dir(folder) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => continue,
+            made => made.map_err(|source| failed("cannot make the folder", folder, source))?,
+        }
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
+            .map_err(|source| failed("cannot set the mode of", folder, source))?;
+    }
+    Ok(())
+}
+
+/// # Errors
+/// `Refused` names the folder on the way to `path` that `user` cannot enter.
+pub(crate) fn check_passage(path: &Path, user: &RunAs) -> Result<(), ProviderError> {
+    let enters = |meta: &fs::Metadata| {
+        let (mode, own, group) = (meta.mode(), meta.uid() == user.uid, meta.gid() == user.gid);
+        let bit = match (own, group) {
+            (true, _) => 0o100,
+            (false, true) => 0o010,
+            (false, false) => 0o001,
+        };
+        mode & bit != 0
+    };
+    for folder in path.ancestors() {
+        if let Ok(meta) = fs::metadata(folder)
+            && !enters(&meta)
+        {
+            return Err(ProviderError::Refused {
+                what: format!(
+                    "user {}, who runs the processes when you are root, cannot enter {} (mode {:o})",
+                    user.name,
+                    folder.display(),
+                    meta.mode() & 0o7777
+                ),
+                help: "set HA_STATE_HOME and HA_RUNTIME_DIR to folders that everybody can pass to: /var/lib/ha and \
+                       /run/ha, for example"
+                    .into(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// What [`vanish`] is about to remove has a name that starts so.
@@ -233,13 +297,35 @@ pub(crate) fn failed(what: &str, path: &Path, source: io::Error) -> ProviderErro
     }
 }
 
-fn json<T: Serialize>(path: &Path, value: &T) -> Result<Vec<u8>, ProviderError> {
-    let mut text = serde_json::to_vec_pretty(value).map_err(|error| ProviderError::Other {
-        what: format!("cannot write {}: {error}", path.display()),
+/// As files of JSON are written here.
+pub(crate) fn json_text<T: Serialize>(value: &T) -> Result<String, ProviderError> {
+    let mut text = serde_json::to_string_pretty(value).map_err(|error| ProviderError::Other {
+        what: format!("cannot be written as JSON: {error}"),
     })?;
-    text.push(b'\n');
+    text.push('\n');
     Ok(text)
 }
+
+/// Afterwards nothing is left in `folder` of writes that were cut short. Nobody may be writing there.
+pub(crate) fn sweep_neighbours(folder: &Path) -> Result<(), ProviderError> {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if is_neighbour(&entry.file_name().to_string_lossy()) {
+            remove_all(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Of a write or a removal that was cut short.
+pub(crate) fn is_leftover(name: &str) -> bool {
+    name.starts_with(LEAVING) || is_neighbour(name)
+}
+
+fn is_neighbour(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(NEW)
+}
+
+const NEW: &str = ".new";
 
 /// A name no other writer uses: writers of the same file may be side by side in this process.
 fn neighbour(path: &Path) -> PathBuf {
@@ -247,7 +333,7 @@ fn neighbour(path: &Path) -> PathBuf {
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}-{number}.new", std::process::id()));
+    name.push(format!(".{}-{number}{NEW}", std::process::id()));
     path.with_file_name(name)
 }
 
@@ -286,6 +372,40 @@ mod tests {
         assert!(error.to_string().contains("/state/shop"), "{error}");
         assert!(error.help().is_some_and(|help| help.contains("again")));
     }
+
+    #[test]
+    fn a_folder_is_never_made_through_a_link() {
+        let dir = tempfile::tempdir().expect("temp");
+        let elsewhere = dir.path().join("elsewhere");
+        fs::create_dir(&elsewhere).expect("folder");
+        fs::set_permissions(&elsewhere, fs::Permissions::from_mode(0o750)).expect("mode");
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&elsewhere, &link).expect("link");
+        assert!(Files::new(None).folder(&link, 0o700).is_err());
+        let mode = fs::metadata(&elsewhere).expect("meta").permissions().mode();
+        assert_eq!(mode & 0o777, 0o750, "what the link leads to is as it was");
+    }
+
+    #[test]
+    fn a_folder_that_the_processes_cannot_enter_is_named() {
+        let dir = tempfile::tempdir().expect("temp");
+        let closed = dir.path().join("closed");
+        passage(&closed.join("state")).expect("made");
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("mode");
+        let nobody = RunAs {
+            name: "nobody".into(),
+            uid: 65534,
+            gid: 65534,
+        };
+        check_passage(&closed.join("state/shop"), &nobody).expect("open");
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).expect("mode");
+        let error = check_passage(&closed.join("state/shop"), &nobody).expect_err("closed");
+        assert!(
+            error.to_string().contains(&format!("{} (mode 700)", closed.display())),
+            "{error}"
+        );
+    }
+
     #[test]
     fn a_full_disk_is_found_under_what_was_logged_after_it() {
         let dir = tempfile::tempdir().expect("temp");

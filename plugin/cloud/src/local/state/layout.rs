@@ -16,8 +16,16 @@ use std::path::{Path, PathBuf};
 
 use ha_core::resource::ResourceId;
 
+use crate::ProviderError;
+
 /// The host that carries a region's relay; neither a server nor a balancer may have this name.
 pub(crate) const RELAY: &str = "relay";
+
+/// In a region's folder: one label file for each resource.
+pub(crate) const RESOURCES: &str = "resources";
+
+/// Beside the folders of the workspaces; no workspace may have this name.
+pub(crate) const EVENTS: &str = "events";
 
 pub(crate) mod port {
     pub(crate) const APP: u16 = 8080;
@@ -92,7 +100,7 @@ impl Layout {
 
     /// What was typed in the shell; outlives the workspace.
     pub(crate) fn acts(&self) -> PathBuf {
-        self.state_root.join("events").join(format!("{}.jsonl", self.workspace))
+        self.state_root.join(EVENTS).join(format!("{}.jsonl", self.workspace))
     }
 
     pub(crate) fn runtime_root(&self) -> &Path {
@@ -101,6 +109,23 @@ impl Layout {
 
     pub(crate) fn runtime(&self, octet: u8) -> PathBuf {
         self.runtime_root.join(octet.to_string())
+    }
+
+    /// # Errors
+    /// `Refused` when the kernel would not take it as the path of a socket.
+    pub(crate) fn check_socket(path: &Path, longest_name: usize) -> Result<(), ProviderError> {
+        /// `sun_path` of unix(7), less the zero at its end.
+        const LONGEST: usize = 107;
+        if path.as_os_str().len() + longest_name <= LONGEST {
+            return Ok(());
+        }
+        Err(ProviderError::Refused {
+            what: format!(
+                "a path below {LONGEST} characters is needed for a socket: {}",
+                path.display()
+            ),
+            help: "set HA_RUNTIME_DIR to a shorter folder, /tmp/ha for example, or choose shorter names".into(),
+        })
     }
 
     pub(crate) fn supervisor_socket(&self, octet: u8, region: &str) -> PathBuf {
@@ -128,7 +153,7 @@ pub(crate) struct Region(pub(crate) PathBuf);
 
 impl Region {
     pub(crate) fn resources(&self) -> PathBuf {
-        self.0.join("resources")
+        self.0.join(RESOURCES)
     }
 
     pub(crate) fn hosts(&self) -> PathBuf {

@@ -17,8 +17,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::ProviderError;
 use crate::local::state::{
-    files::{Files, failed, passage, sweep},
-    layout::Layout,
+    addresses::Octets,
+    files::{Files, failed, is_leftover, read_json, sweep, vanish},
+    layout::{Layout, RESOURCES},
+    workspace::erase,
 };
 
 /// Who holds the lock; only as good as the moment it was read.
@@ -41,24 +43,80 @@ impl std::fmt::Display for LockHolder {
 pub struct WriterLock {
     file: File,
     layout: Layout,
+    octets: Octets,
 }
 
 impl Drop for WriterLock {
     /// A workspace that was never made, or was just destroyed, leaves no folder for the sake of a lock.
     fn drop(&mut self) {
-        if self.layout.workspace_file().exists() || self.layout.regions().exists() {
+        if !names(&self.layout.lock(), &self.file) {
+            // The workspace was destroyed, and the lock's file with it; what has its name now is somebody else's.
+            let _ = fs::remove_dir(&self.layout.state_root);
+        } else if let Err(error) = self.leave() {
+            tracing::warn!(%error, "something is left of a workspace that holds nothing");
+        }
+    }
+}
+
+impl WriterLock {
+    fn leave(&self) -> Result<(), ProviderError> {
+        if !is_bare(&self.layout)? {
             // An old name in a free lock would mislead; the next holder writes its own anyway.
             let _ = self.file.set_len(0);
-            return;
+            return Ok(());
         }
-        // Whoever waits on this file sees that its name is gone, and begins anew. A folder that is not empty
-        // stays: it holds what the next run will look at.
-        if names(&self.layout.lock(), &self.file) {
-            let _ = fs::remove_file(self.layout.lock());
+        // Whoever waits on this file sees that its name is gone, and begins anew.
+        match read_json(&self.layout.workspace_file()) {
+            Ok(Some(Claim { octet })) => erase(&self.layout, &self.octets, octet)?,
+            _ => vanish(&self.layout.root, &self.layout.state_root)?,
         }
-        let _ = fs::remove_dir(&self.layout.root);
+        // Other workspaces may be in it.
         let _ = fs::remove_dir(&self.layout.state_root);
+        Ok(())
     }
+}
+
+#[derive(Deserialize)]
+struct Claim {
+    octet: u8,
+}
+
+/// No resource was made, or none is left: addresses were given out at most, and there are folders of regions that
+/// never got one. Without any resource nobody needs programs and passwords.
+fn is_bare(layout: &Layout) -> Result<bool, ProviderError> {
+    let mut known = vec![layout.lock(), layout.workspace_file(), layout.regions()];
+    known.extend([layout.bin(), layout.secrets(), layout.links()]);
+    let is_known = |path: &Path| known.iter().any(|known| known == path);
+    for path in entries(&layout.root)? {
+        if !is_known(&path) {
+            return Ok(false);
+        }
+    }
+    for region in entries(&layout.regions())? {
+        for inside in entries(&region)? {
+            if inside.file_name() != Some(RESOURCES.as_ref()) || !entries(&inside)?.is_empty() {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Without what a write or a removal that was cut short left behind.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, ProviderError> {
+    let wrong = |source| failed("cannot list", folder, source);
+    let listed = match fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(wrong)?,
+    };
+    let mut found = Vec::new();
+    for entry in listed {
+        let entry = entry.map_err(wrong)?;
+        if !is_leftover(&entry.file_name().to_string_lossy()) {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
 }
 
 /// What a single try found.
@@ -71,8 +129,13 @@ enum Tried {
 ///
 /// # Errors
 /// `Taken` names the holder.
-pub(crate) fn try_lock(layout: &Layout, files: &Files, command: &str) -> Result<WriterLock, ProviderError> {
-    match attempt(layout, files, command)? {
+pub(crate) fn try_lock(
+    layout: &Layout,
+    files: &Files,
+    octets: &Octets,
+    command: &str,
+) -> Result<WriterLock, ProviderError> {
+    match attempt(layout, files, octets, command)? {
         Tried::Held(lock) => Ok(lock),
         Tried::By(holder) => Err(taken(layout, holder)),
     }
@@ -85,6 +148,7 @@ pub(crate) fn try_lock(layout: &Layout, files: &Files, command: &str) -> Result<
 pub(crate) async fn lock_wait(
     layout: &Layout,
     files: &Files,
+    octets: &Octets,
     command: &str,
     timeout: Duration,
     mut on_wait: impl FnMut(&LockHolder),
@@ -94,7 +158,7 @@ pub(crate) async fn lock_wait(
     let deadline = tokio::time::Instant::now() + timeout;
     let mut told: Option<LockHolder> = None;
     loop {
-        let holder = match attempt(layout, files, command)? {
+        let holder = match attempt(layout, files, octets, command)? {
             Tried::Held(lock) => return Ok(lock),
             Tried::By(holder) => holder,
         };
@@ -120,7 +184,7 @@ pub(crate) fn holder(layout: &Layout) -> Option<LockHolder> {
     }
 }
 
-fn attempt(layout: &Layout, files: &Files, command: &str) -> Result<Tried, ProviderError> {
+fn attempt(layout: &Layout, files: &Files, octets: &Octets, command: &str) -> Result<Tried, ProviderError> {
     let path = layout.lock();
     let wrong = |source| failed("cannot take the lock", &path, source);
     loop {
@@ -143,10 +207,14 @@ fn attempt(layout: &Layout, files: &Files, command: &str) -> Result<Tried, Provi
             command: command.to_owned(),
             since: Timestamp::now(),
         };
-        write_holder(&mut file, &holder).map_err(wrong)?;
+        if let Err(error) = write_holder(&mut file, &holder) {
+            // A full disk must not keep anybody from destroying what fills it; the others are told "another command".
+            tracing::warn!(%error, path = %path.display(), "cannot write who holds the lock");
+        }
         let lock = WriterLock {
             file,
             layout: layout.clone(),
+            octets: octets.clone(),
         };
         // What a removal left behind that was killed half-way: nobody else looks there.
         sweep(&layout.root, None)?;
@@ -161,8 +229,7 @@ fn attempt(layout: &Layout, files: &Files, command: &str) -> Result<Tried, Provi
 /// The folder of a workspace is for its owner alone; the root above lets the database's user pass.
 fn prepare(layout: &Layout, files: &Files) -> Result<(), ProviderError> {
     if !layout.root.is_dir() {
-        passage(&layout.state_root)?;
-        files.folder(&layout.root, 0o700)?;
+        files.workspace(&layout.state_root, &layout.root)?;
     }
     Ok(())
 }
@@ -214,18 +281,44 @@ fn folder_name(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::local::state::workspace::WorkspaceRecord;
 
-    fn layout(dir: &tempfile::TempDir) -> (Layout, Files) {
+    fn layout(dir: &tempfile::TempDir) -> (Layout, Files, Octets) {
         let layout = Layout::new(&dir.path().join("state"), &dir.path().join("run"), "shop");
-        (layout, Files::new(None))
+        (layout, Files::new(None), Octets::in_folder(dir.path().join("octets")))
+    }
+
+    #[test]
+    fn a_workspace_that_was_claimed_and_never_made_goes_with_the_lock() {
+        let dir = tempfile::tempdir().expect("temp");
+        let (layout, files, octets) = layout(&dir);
+        let record = WorkspaceRecord::new(&layout, &files, &dir.path().join("a.ncl"), "shop", octets.clone());
+        let resources = layout.region("us-east").resources();
+        let begin = || {
+            let lock = try_lock(&layout, &files, &octets, "ha provision").expect("free");
+            record.claim().expect("claimed");
+            fs::create_dir_all(&resources).expect("folders");
+            fs::create_dir_all(layout.secrets()).expect("folders");
+            fs::write(resources.join(".network.net.json.1-0.new"), "{").expect("cut short");
+            lock
+        };
+        let lock = begin();
+        fs::write(resources.join("network.net.json"), "{}").expect("made");
+        drop(lock);
+        assert!(resources.exists(), "a resource stays");
+        let lock = begin();
+        fs::remove_file(resources.join("network.net.json")).expect("remove");
+        drop(lock);
+        let left: Vec<_> = fs::read_dir(dir.path()).expect("list").flatten().collect();
+        assert!(left.is_empty(), "{left:?}");
     }
 
     #[test]
     fn the_second_is_told_who_holds_it_and_nothing_is_left_afterwards() {
         let dir = tempfile::tempdir().expect("temp");
-        let (layout, files) = layout(&dir);
-        let first = try_lock(&layout, &files, "ha provision").expect("free");
-        let error = try_lock(&layout, &files, "ha destroy").expect_err("held");
+        let (layout, files, octets) = layout(&dir);
+        let first = try_lock(&layout, &files, &octets, "ha provision").expect("free");
+        let error = try_lock(&layout, &files, &octets, "ha destroy").expect_err("held");
         assert_eq!(error.code(), "ha::provider::taken");
         let me = format!("pid {}: ha provision, since", std::process::id());
         assert!(error.to_string().contains(&me), "{error}");
@@ -241,16 +334,23 @@ mod tests {
     #[tokio::test]
     async fn waiting_ends_when_the_holder_does() {
         let dir = tempfile::tempdir().expect("temp");
-        let (layout, files) = layout(&dir);
-        let first = try_lock(&layout, &files, "ha provision").expect("free");
+        let (layout, files, octets) = layout(&dir);
+        let first = try_lock(&layout, &files, &octets, "ha provision").expect("free");
         let mut seen = Vec::new();
-        let late = lock_wait(&layout, &files, "ha destroy", Duration::from_millis(150), |holder| {
-            seen.push(holder.command.clone());
-        });
+        let late = lock_wait(
+            &layout,
+            &files,
+            &octets,
+            "ha destroy",
+            Duration::from_millis(150),
+            |holder| {
+                seen.push(holder.command.clone());
+            },
+        );
         assert!(late.await.is_err());
         assert_eq!(seen, ["ha provision"]);
         let (waited, ()) = tokio::join!(
-            lock_wait(&layout, &files, "ha destroy", Duration::from_secs(10), |_| {}),
+            lock_wait(&layout, &files, &octets, "ha destroy", Duration::from_secs(10), |_| {}),
             async { drop(first) },
         );
         assert!(waited.is_ok());

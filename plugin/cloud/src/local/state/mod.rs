@@ -2,6 +2,7 @@
 
 pub(crate) mod addresses;
 pub(crate) mod files;
+pub(crate) mod hosts;
 pub(crate) mod layout;
 pub(crate) mod lock;
 pub(crate) mod options;

@@ -6,7 +6,14 @@ use ha_core::names::WorkspaceName;
 use nix::unistd::Uid;
 
 use crate::ProviderError;
-use crate::local::state::user::{self, RunAs};
+use crate::local::state::{
+    layout::EVENTS,
+    user::{self, RunAs},
+    workspace::is_plain,
+};
+
+/// `CommonName` of the workspace's authority holds 64 characters, some of them ours.
+const LONGEST_WORKSPACE: usize = 50;
 
 /// All that the local provider must be told; it reads no environment of its own (the plugin's is frozen at its start).
 #[derive(Clone, Debug)]
@@ -41,13 +48,7 @@ impl LocalOptions {
         let env = |key: &str| env(key).filter(|value| !value.is_empty());
         let run_as = user::detect()?;
         let uid = Uid::effective();
-        let name = workspace.as_str();
-        if name.is_empty() || name.starts_with('.') || name.contains(['/', '\0']) {
-            return Err(ProviderError::Refused {
-                what: format!("{name:?} cannot be the name of a workspace: a folder is named after it"),
-                help: "use letters, digits and dashes in the workspace field of workspace.ncl".into(),
-            });
-        }
+        check_name(workspace.as_str())?;
         let state_root = match (env("HA_STATE_HOME"), uid.is_root(), env("XDG_STATE_HOME"), env("HOME")) {
             (Some(root), ..) => PathBuf::from(root),
             (None, true, ..) => PathBuf::from("/var/lib/ha"),
@@ -69,7 +70,7 @@ impl LocalOptions {
         Ok(Self {
             workspace,
             source: std::path::absolute(source).unwrap_or_else(|_| source.to_owned()),
-            state_root: absolute(state_root)?,
+            state_root: resolved(&absolute(state_root)?),
             runtime_root: absolute(runtime_root)?,
             guard_binary: match env("HA_GUARD") {
                 Some(path) => path.into(),
@@ -90,6 +91,39 @@ fn absolute(path: PathBuf) -> Result<PathBuf, ProviderError> {
         what: format!("{} is a relative path", path.display()),
         help: "set HA_STATE_HOME and HA_RUNTIME_DIR to absolute paths".into(),
     })
+}
+
+/// # Errors
+/// `Refused` for what a folder, a certificate or the folder of events could not be named after.
+fn check_name(name: &str) -> Result<(), ProviderError> {
+    if is_plain(name) && name.len() <= LONGEST_WORKSPACE && name != EVENTS {
+        return Ok(());
+    }
+    Err(ProviderError::Refused {
+        what: format!("{name:?} cannot be the name of a workspace: a folder is named after it"),
+        help: format!(
+            "use up to {LONGEST_WORKSPACE} letters, digits and dashes in the workspace field of workspace.ncl, and not \
+             {EVENTS}"
+        ),
+    })
+}
+
+/// The same folder without symbolic links, as the kernel names it to whoever asks where a process works; what does
+/// not exist yet has none.
+fn resolved(path: &Path) -> PathBuf {
+    let there = path
+        .ancestors()
+        .find_map(|above| Some((above, above.canonicalize().ok()?)));
+    match there {
+        Some((above, real)) => path.strip_prefix(above).map_or(real.clone(), |rest| {
+            if rest.as_os_str().is_empty() {
+                real
+            } else {
+                real.join(rest)
+            }
+        }),
+        None => path.to_owned(),
+    }
 }
 
 fn guard_beside_us() -> Result<PathBuf, ProviderError> {
@@ -134,7 +168,23 @@ mod tests {
     #[test]
     fn a_name_that_leaves_the_folder_and_a_relative_root_are_refused() {
         let set = [("HA_STATE_HOME", "s"), ("HA_RUNTIME_DIR", "/r"), ("HA_GUARD", "/g")];
-        assert!(options("../etc", &set).is_err());
         assert!(options("shop", &set).is_err());
+        let set = [("HA_STATE_HOME", "/s"), ("HA_RUNTIME_DIR", "/r"), ("HA_GUARD", "/g")];
+        assert!(options("shop-2", &set).is_ok());
+        // The last one is the folder that remembers what was done to all workspaces.
+        for bad in ["../etc", "", ".shop", "a b", "a\nb", &"a".repeat(51), "events"] {
+            assert!(options(bad, &set).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_state_folder_behind_a_link_is_named_as_the_kernel_does() {
+        let dir = tempfile::tempdir().expect("temp");
+        let real = dir.path().canonicalize().expect("real").join("real");
+        std::fs::create_dir(&real).expect("folder");
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&real, &link).expect("link");
+        assert_eq!(resolved(&link), real);
+        assert_eq!(resolved(&link.join("ha/deep")), real.join("ha/deep"));
     }
 }

@@ -133,6 +133,11 @@ impl Local {
 
     /// Every resource of one region.
     pub(crate) fn records_of(&self, region: &str) -> Result<Vec<Found>, ProviderError> {
+        let ids = self.ids_of(region)?.into_iter();
+        Ok(ids.filter_map(|id| Some((id.clone(), self.record(&id)?))).collect())
+    }
+
+    fn ids_of(&self, region: &str) -> Result<Vec<ResourceId>, ProviderError> {
         let folder = self.layout.region(region).resources();
         let region = RegionName::new(region);
         let names = files::names_in(&folder)?;
@@ -140,13 +145,16 @@ impl Local {
             let (kind, name) = name.strip_suffix(".json")?.split_once('.')?;
             Some(ResourceId::new(&region, Kind::parse(kind)?, name))
         });
-        Ok(ids.filter_map(|id| Some((id.clone(), self.record(&id)?))).collect())
+        Ok(ids.collect())
     }
 
     /// Those of one kind whose files can be understood.
     pub(crate) fn known(&self, region: &str, kind: Kind) -> Result<Vec<(ResourceId, Record)>, ProviderError> {
-        let found = self.records_of(region)?.into_iter().filter(|(id, _)| id.kind == kind);
-        Ok(found.filter_map(|(id, record)| Some((id, record.ok()?))).collect())
+        // Before they are read: whoever asks for balancers in a region of a hundred servers asks a hundred times.
+        let ids = self.ids_of(region)?.into_iter().filter(|id| id.kind == kind);
+        Ok(ids
+            .filter_map(|id| Some((id.clone(), self.record(&id)?.ok()?)))
+            .collect())
     }
 
     /// # Errors

@@ -2,137 +2,24 @@
 
 use std::{
     collections::BTreeMap,
-    net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use ha_core::resource::{Kind, Resource, ResourceId};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::ProviderError;
 use crate::local::state::{
     addresses::Octets,
-    files::{Files, ReadError, passage, read_json},
+    files::{self, Files, ReadError, read_json},
+    hosts::{Addresses, HostKind, WorkspaceFile},
     layout::{Layout, RELAY},
 };
 
 /// Grows when an older `ha` could do harm with the folder.
 const FORMAT: u32 = 1;
-/// Regions are 127.W.R.H, and R + 100 is where others reach them.
-const REGIONS: std::ops::RangeInclusive<u8> = 1..=99;
-const FRONT: u8 = 100;
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct WorkspaceFile {
-    pub(crate) format: u32,
-    pub(crate) workspace: String,
-    /// The `workspace.ncl` it was made from.
-    pub(crate) source: PathBuf,
-    /// W in 127.W.R.H.
-    pub(crate) octet: u8,
-    pub(crate) addresses: BTreeMap<String, RegionAddresses>,
-    pub(crate) created_at: Timestamp,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct RegionAddresses {
-    pub(crate) octet: u8,
-    pub(crate) hosts: BTreeMap<String, u8>,
-}
-
-/// What a host is decides which part of the region's addresses it gets one from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum HostKind {
-    Relay,
-    Balancer,
-    Server,
-}
-
-impl HostKind {
-    pub(crate) const FIRST_BALANCER: u8 = 2;
-
-    fn range(self) -> std::ops::RangeInclusive<u8> {
-        match self {
-            Self::Relay => 1..=1,
-            Self::Balancer => Self::FIRST_BALANCER..=10,
-            Self::Server => 11..=254,
-        }
-    }
-
-    pub(crate) fn of(octet: u8) -> Self {
-        [Self::Relay, Self::Balancer]
-            .into_iter()
-            .find(|kind| kind.range().contains(&octet))
-            .unwrap_or(Self::Server)
-    }
-}
-
-/// Where one host is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Addresses {
-    /// From its own region, and from the operator.
-    pub(crate) direct: Ipv4Addr,
-    /// From other regions: the relay's side.
-    pub(crate) front: Ipv4Addr,
-}
-
-impl Addresses {
-    /// The one that a caller in region `from` uses for a host of region `of`.
-    pub(crate) fn seen_from(self, from: &str, of: &str) -> Ipv4Addr {
-        if from == of { self.direct } else { self.front }
-    }
-}
-
-impl WorkspaceFile {
-    pub(crate) fn address(&self, region: &str, host: &str) -> Option<Addresses> {
-        let of_region = self.addresses.get(region)?;
-        let host = *of_region.hosts.get(host)?;
-        Some(Addresses {
-            direct: Ipv4Addr::new(127, self.octet, of_region.octet, host),
-            front: Ipv4Addr::new(127, self.octet, of_region.octet + FRONT, host),
-        })
-    }
-
-    pub(crate) fn region_octet(&self, region: &str) -> Option<u8> {
-        self.addresses.get(region).map(|of_region| of_region.octet)
-    }
-
-    /// True when something was given out that was not before.
-    fn allocate(&mut self, region: &str, host: &str, kind: HostKind) -> Result<bool, ProviderError> {
-        let mut changed = false;
-        if !self.addresses.contains_key(region) {
-            let taken: Vec<u8> = self.addresses.values().map(|known| known.octet).collect();
-            let octet = lowest_free(REGIONS, &taken).ok_or_else(|| ProviderError::NoCapacity {
-                what: format!(
-                    "region {region}: all {} regions of 127.{}.0.0 are in use",
-                    taken.len(),
-                    self.octet
-                ),
-            })?;
-            let hosts = BTreeMap::new();
-            self.addresses
-                .insert(region.to_owned(), RegionAddresses { octet, hosts });
-            changed = true;
-        }
-        let Some(of_region) = self.addresses.get_mut(region) else {
-            return Ok(changed);
-        };
-        if !of_region.hosts.contains_key(host) {
-            let taken: Vec<u8> = of_region.hosts.values().copied().collect();
-            let octet = lowest_free(kind.range(), &taken).ok_or_else(|| ProviderError::NoCapacity {
-                what: format!("{host} in {region}: every address of its kind is in use"),
-            })?;
-            of_region.hosts.insert(host.to_owned(), octet);
-            changed = true;
-        }
-        Ok(changed)
-    }
-}
-
-fn lowest_free(mut range: std::ops::RangeInclusive<u8>, taken: &[u8]) -> Option<u8> {
-    range.find(|octet| !taken.contains(octet))
-}
 
 /// The file, read anew each time: another shell may have written it since.
 #[derive(Debug)]
@@ -144,6 +31,8 @@ pub(crate) struct WorkspaceRecord {
     octets: Octets,
     /// Regions are made side by side; each gives out addresses.
     writing: Mutex<()>,
+    /// Instead of the file on disk, for a preview.
+    memory: Option<Mutex<WorkspaceFile>>,
 }
 
 impl WorkspaceRecord {
@@ -155,6 +44,7 @@ impl WorkspaceRecord {
             workspace: workspace.to_owned(),
             octets,
             writing: Mutex::new(()),
+            memory: None,
         }
     }
 
@@ -163,6 +53,9 @@ impl WorkspaceRecord {
     /// # Errors
     /// `Refused` when the folder is another's, of another format, or damaged.
     pub(crate) fn read(&self) -> Result<Option<WorkspaceFile>, ProviderError> {
+        if let Some(memory) = &self.memory {
+            return Ok(Some(memory.lock().unwrap_or_else(PoisonError::into_inner).clone()));
+        }
         let path = self.layout.workspace_file();
         let folder = self.layout.root.display();
         let refused = |what: String, help: String| Err(ProviderError::Refused { what, help });
@@ -176,7 +69,7 @@ impl WorkspaceRecord {
             }
             Ok(None) => return Ok(None),
             Err(ReadError::Unreadable(error)) => {
-                return Err(crate::local::state::files::failed("cannot read", &path, error));
+                return Err(files::failed("cannot read", &path, error));
             }
             Err(error @ ReadError::Damaged(_)) => {
                 return refused(
@@ -236,10 +129,52 @@ impl WorkspaceRecord {
         let moved = file.source != self.source;
         if file.allocate(region, host, kind)? || moved {
             file.source = self.source.clone();
-            self.files.write_json(&self.layout.workspace_file(), &file)?;
+            self.save(&file)?;
         }
         file.address(region, host).ok_or_else(|| ProviderError::Other {
             what: format!("{host} in {region} got no address"),
+        })
+    }
+
+    /// Afterwards every host that is wanted has its addresses, given out in this order: regions and hosts get the
+    /// lowest free ones. Those of hosts that are neither wanted nor there are free again; nobody else's change.
+    ///
+    /// # Errors
+    /// As [`Self::allocate`].
+    pub(crate) fn reserve(&self, wanted: &[Resource]) -> Result<(), ProviderError> {
+        let _writing = self.hold();
+        let old = match self.read()? {
+            Some(file) => file,
+            None => self.make()?,
+        };
+        let mut file = old.clone();
+        file.source.clone_from(&self.source);
+        file.keep(wanted, |region, host| self.layout.host(region, host).0.exists());
+        file.give(wanted)?;
+        if file != old {
+            self.save(&file)?;
+        }
+        Ok(())
+    }
+
+    /// The same addresses, for a look: what this writes stays in memory.
+    ///
+    /// # Errors
+    /// As [`Self::reserve`].
+    pub(crate) fn preview(&self, wanted: &[Resource]) -> Result<Self, ProviderError> {
+        let mut file = match self.read()? {
+            Some(file) => file,
+            None => self.file(self.octets.free(&self.layout)?),
+        };
+        file.give(wanted)?;
+        Ok(Self {
+            layout: self.layout.clone(),
+            files: self.files.clone(),
+            source: self.source.clone(),
+            workspace: self.workspace.clone(),
+            octets: self.octets.clone(),
+            writing: Mutex::new(()),
+            memory: Some(Mutex::new(file)),
         })
     }
 
@@ -255,25 +190,34 @@ impl WorkspaceRecord {
         }
     }
 
-    pub(crate) fn release(&self, octet: u8) -> Result<(), ProviderError> {
-        self.octets.release(&self.layout, octet)
-    }
-
     fn make(&self) -> Result<WorkspaceFile, ProviderError> {
-        passage(&self.layout.state_root)?;
-        self.files.folder(&self.layout.root, 0o700)?;
+        self.files.workspace(&self.layout.state_root, &self.layout.root)?;
         self.octets.claim(&self.layout, |octet| {
-            let file = WorkspaceFile {
-                format: FORMAT,
-                workspace: self.workspace.clone(),
-                source: self.source.clone(),
-                octet,
-                addresses: BTreeMap::new(),
-                created_at: Timestamp::now(),
-            };
-            self.files.write_json(&self.layout.workspace_file(), &file)?;
+            let file = self.file(octet);
+            self.save(&file)?;
             Ok(file)
         })
+    }
+
+    fn file(&self, octet: u8) -> WorkspaceFile {
+        WorkspaceFile {
+            format: FORMAT,
+            workspace: self.workspace.clone(),
+            source: self.source.clone(),
+            octet,
+            addresses: BTreeMap::new(),
+            created_at: Timestamp::now(),
+        }
+    }
+
+    fn save(&self, file: &WorkspaceFile) -> Result<(), ProviderError> {
+        match &self.memory {
+            Some(memory) => {
+                file.clone_into(&mut memory.lock().unwrap_or_else(PoisonError::into_inner));
+                Ok(())
+            }
+            None => self.files.write_json(&self.layout.workspace_file(), file),
+        }
     }
 
     fn hold(&self) -> MutexGuard<'_, ()> {
@@ -286,20 +230,48 @@ fn same_file(a: &Path, b: &Path) -> bool {
     a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-/// Neither a folder that leads elsewhere nor the relay's.
-pub(crate) fn check_host_name(name: &str) -> Result<(), ProviderError> {
+/// Afterwards nothing is left of the workspace: no socket, no claim, no folder. Its processes have ended before.
+pub(crate) fn erase(layout: &Layout, octets: &Octets, octet: u8) -> Result<(), ProviderError> {
+    files::remove_all(&layout.runtime(octet))?;
+    files::remove_if_empty(layout.runtime_root())?;
+    // Should we die in between, the workspace claims it again; the other way round nobody would give it back.
+    octets.release(layout, octet)?;
+    files::vanish(&layout.root, &layout.state_root)
+}
+
+/// As long as a label of a DNS name: files that are named after it get a few characters more.
+const LONGEST_NAME: usize = 63;
+
+/// A folder or file can be named after it, and it leads nowhere else.
+pub(crate) fn is_plain(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if name == RELAY || name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
-        return Err(ProviderError::Refused {
-            what: format!("{name:?} cannot be the name of a server or load balancer here"),
-            help: format!("use letters, digits and dashes, and not {RELAY}: the region's relay has that name"),
-        });
+    !name.is_empty() && !name.starts_with('.') && name.chars().all(plain)
+}
+
+/// Files are named after all parts of an identity.
+///
+/// # Errors
+/// `Refused` when one of them cannot be one.
+pub(crate) fn check_names(id: &ResourceId) -> Result<(), ProviderError> {
+    let host = matches!(id.kind, Kind::Server | Kind::LoadBalancer);
+    for (name, is_host) in [(id.region.as_str(), false), (id.name.as_str(), host)] {
+        if !is_plain(name) || name.len() > LONGEST_NAME || (is_host && name == RELAY) {
+            return Err(ProviderError::Refused {
+                what: format!("{name:?} cannot be a name here ({id})"),
+                help: format!(
+                    "use up to {LONGEST_NAME} letters, digits and dashes, and not {RELAY} for a server or load \
+                     balancer: the region's relay has that name"
+                ),
+            });
+        }
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use ha_core::names::{ProviderName, RegionName};
+
     use super::*;
 
     fn record(dir: &Path, source: &str, octets: &Path) -> WorkspaceRecord {
@@ -328,9 +300,55 @@ mod tests {
         assert_ne!(elsewhere.direct.octets()[1], first.direct.octets()[1]);
         for record in [&one, &two] {
             let octet = record.claim().expect("claimed");
-            record.release(octet).expect("release");
+            erase(&record.layout, &record.octets, octet).expect("erase");
         }
         assert!(!octets.exists(), "nothing is left of the claims");
+    }
+
+    fn wanted(names: &[(&str, Kind, &str)]) -> Vec<Resource> {
+        let resource = |(region, kind, name): &(&str, Kind, &str)| Resource {
+            id: ResourceId::new(&RegionName::new(*region), *kind, *name),
+            provider: ProviderName::Hetzner,
+            spec: serde_json::Value::Null,
+            depends_on: Vec::new(),
+            protect: false,
+            path: String::new(),
+        };
+        names.iter().map(resource).collect()
+    }
+
+    #[test]
+    fn addresses_follow_the_declaration_and_come_back_when_nobody_has_them() {
+        let dir = tempfile::tempdir().expect("temp");
+        let record = record(dir.path(), "a.ncl", &dir.path().join("octets"));
+        let two = wanted(&[
+            ("us-east", Kind::Network, "net"),
+            ("us-east", Kind::Server, "us-app-1"),
+            ("us-east", Kind::Server, "us-app-2"),
+            ("us-east", Kind::LoadBalancer, "us-lb"),
+            ("asia", Kind::Network, "net"),
+            ("asia", Kind::Server, "asia-app-1"),
+        ]);
+        let preview = record.preview(&two).expect("preview");
+        let seen = preview.read().expect("read").expect("there").addresses;
+        assert!(!dir.path().join("state").exists(), "a look makes nothing");
+        record.reserve(&two).expect("reserved");
+        let last = |region: &str, host: &str| {
+            let file = record.read().expect("read").expect("made");
+            file.address(region, host)
+                .map(|it| [it.direct.octets()[2], it.direct.octets()[3]])
+        };
+        assert_eq!(record.read().expect("read").expect("made").addresses, seen);
+        assert_eq!(last("us-east", "us-app-2"), Some([1, 12]));
+        assert_eq!(last("us-east", RELAY), Some([1, 1]));
+        assert_eq!(last("asia", "asia-app-1"), Some([2, 11]));
+
+        // The first region goes; of its hosts one is still there, and nobody else moves.
+        std::fs::create_dir_all(dir.path().join("state/shop/regions/us-east/hosts/us-app-2")).expect("host");
+        record.reserve(&two[4..]).expect("reserved");
+        assert_eq!(last("us-east", "us-app-1"), None);
+        assert_eq!(last("us-east", "us-app-2"), Some([1, 12]));
+        assert_eq!(last("asia", "asia-app-1"), Some([2, 11]));
     }
 
     #[test]
@@ -363,9 +381,11 @@ mod tests {
 
     #[test]
     fn names_that_are_no_plain_folder_are_refused() {
-        assert!(check_host_name("us-app-1").is_ok());
-        for bad in ["relay", "", "../x", ".hidden", "a/b", "a b"] {
-            assert!(check_host_name(bad).is_err(), "{bad}");
+        let id = |region: &str, name: &str| ResourceId::new(&RegionName::new(region), Kind::Server, name);
+        assert!(check_names(&id("us-east", "us-app-1")).is_ok());
+        for bad in ["relay", "", "../x", ".hidden", "a/b", "a b", &"a".repeat(64)] {
+            assert!(check_names(&id("us-east", bad)).is_err(), "{bad}");
+            assert_eq!(check_names(&id(bad, "us-app-1")).is_err(), bad != "relay", "{bad}");
         }
     }
 }
