@@ -13,16 +13,13 @@ use ha_core::{
 };
 use ha_data::{
     DataError,
-    postgres::{self, DataDir, Upstream},
+    postgres::{self, DataDir, Session, Upstream},
 };
 use ha_store::{Entry, Etcd, Revision, Store, StoreError, Swap, Write};
 use serde::{Deserialize, Serialize};
 use tokio::time::{sleep, timeout};
 
-use super::{
-    observe,
-    state::{Phase, State},
-};
+use super::state::{Phase, State};
 
 /// Between two looks for a primary, and at whatever else tells nobody when it changes.
 const RETRY: Duration = Duration::from_secs(1);
@@ -318,13 +315,10 @@ async fn try_settle(state: &State, store: &Etcd) -> anyhow::Result<Option<DataEr
     }
 }
 
-/// The users and the application's database exist; of a primary, before anybody is told that it runs.
-pub(super) async fn complete(config: &GuardConfig) -> anyhow::Result<()> {
-    bounded("making the users", async {
-        let session = postgres::connect(&observe::admin(config)).await?;
-        postgres::ensure_roles(&session, &config.postgres).await
-    })
-    .await
+/// The users and the application's database exist; of a primary, before anybody is told that it runs. Through the
+/// session that looks: a guard that was killed must be back before its silence counts as the database's.
+pub(super) async fn complete(config: &GuardConfig, session: &Session) -> anyhow::Result<()> {
+    bounded("making the users", postgres::ensure_roles(session, &config.postgres)).await
 }
 
 async fn bounded<T>(what: &str, work: impl Future<Output = Result<T, DataError>>) -> anyhow::Result<T> {

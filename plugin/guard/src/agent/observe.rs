@@ -75,9 +75,10 @@ async fn watch_process(state: &State, pid: i32) {
         if let Ok(observation) = &seen
             && observation.report.role == Some(NodeRole::Primary)
             && !complete
+            && let Some(session) = &session
         {
             // Nobody is sent to a primary that would not know them.
-            match bootstrap::complete(&state.config).await {
+            match bootstrap::complete(&state.config, session).await {
                 Ok(()) => complete = true,
                 Err(error) => seen = Err(error),
             }
