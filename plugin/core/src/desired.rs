@@ -13,7 +13,7 @@
 //! Nodes of other regions are written `region/server`. Managed databases and the kinds that only clouds know
 //! are resources on the target `cloud` alone; their spec is what the user wrote.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -175,6 +175,8 @@ impl<'a> Build<'a> {
 
     fn servers(&self, region: &Region, networks: &[ResourceId]) -> Vec<Resource> {
         let mut out = Vec::new();
+        let targets = region.load_balancers.iter().filter_map(|it| target_group(region, it));
+        let targets: BTreeSet<&str> = targets.map(|group| group.declared.name.as_str()).collect();
         for group in &region.servers {
             let name = &group.declared.name;
             let databases = region.databases.iter().filter(|it| !it.managed);
@@ -182,8 +184,7 @@ impl<'a> Build<'a> {
             let serves = if region.load_balancers.is_empty() {
                 !is_run_on(region, name)
             } else {
-                let mut balancers = region.load_balancers.iter();
-                balancers.any(|it| target_group(region, it).is_some_and(|target| target.declared.name == *name))
+                targets.contains(name.as_str())
             };
             for (server, index) in group.server_names().zip(1u32..) {
                 let member = |(id, _, at): &(ResourceId, _, String)| id.region == region.name && *at == server;

@@ -20,11 +20,24 @@ fn workspace() -> PathBuf {
 
 #[divan::bench(sample_count = 20, sample_size = 1)]
 fn uncached(bencher: Bencher) {
+    anew(bencher, &workspace());
+}
+
+/// What the evaluator needs for itself: its child, its standard library.
+#[divan::bench(sample_count = 20, sample_size = 1)]
+fn uncached_and_empty(bencher: Bencher) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("workspace.ncl");
+    std::fs::write(&path, "{}").expect("written");
+    anew(bencher, &path);
+}
+
+fn anew(bencher: Bencher, path: &Path) {
     let cache = tempfile::tempdir().expect("a temporary folder");
     let entries = cache.path().join("evaluations");
     bencher
         .with_inputs(|| std::fs::remove_dir_all(&entries).ok())
-        .bench_values(|_| evaluate(&workspace(), cache.path()).expect("an evaluation"));
+        .bench_values(|_| evaluate(path, cache.path()).expect("an evaluation"));
 }
 
 #[divan::bench]
