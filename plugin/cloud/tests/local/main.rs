@@ -1,6 +1,7 @@
 //! The local provider with the real programs.
 
 mod support;
+mod whole;
 
 use std::{fs, net::TcpListener, sync::Arc, time::Duration};
 

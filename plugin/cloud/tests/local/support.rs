@@ -108,15 +108,23 @@ impl Drop for Machine {
             }
             std::thread::sleep(Duration::from_millis(100));
         }
-        let claims = PathBuf::from(format!("/tmp/ha-octets-{}", nix::unistd::Uid::effective()));
-        for claim in fs::read_dir(&claims).into_iter().flatten().flatten() {
-            let owner = fs::read_to_string(claim.path()).unwrap_or_default();
-            if Path::new(&owner).starts_with(self.folder.path()) {
-                let _ = fs::remove_file(claim.path());
-            }
+        for claim in claims(self.folder.path()) {
+            let _ = fs::remove_file(claim);
         }
-        let _ = fs::remove_dir(claims);
+        let _ = fs::remove_dir(claims_folder());
     }
+}
+
+fn claims_folder() -> PathBuf {
+    PathBuf::from(format!("/tmp/ha-octets-{}", nix::unistd::Uid::effective()))
+}
+
+/// Claims of octets by workspaces below the folder.
+pub(crate) fn claims(folder: &Path) -> Vec<PathBuf> {
+    let all = fs::read_dir(claims_folder()).into_iter().flatten().flatten();
+    let all = all.map(|claim| claim.path());
+    all.filter(|claim| Path::new(&fs::read_to_string(claim).unwrap_or_default()).starts_with(folder))
+        .collect()
 }
 
 pub(crate) fn open(folder: &Path, source: &str) -> Result<LocalProvider, ProviderError> {
@@ -157,7 +165,7 @@ pub(crate) fn processes_below(folder: &Path) -> Vec<i32> {
         .collect()
 }
 
-fn files_below(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
