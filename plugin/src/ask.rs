@@ -251,6 +251,9 @@ impl Nodes<'_> {
 }
 
 async fn report(client: &reqwest::Client, live: &Live) -> Result<NodeReport, String> {
+    if live.status == Status::Off {
+        return Err("it is switched off".into());
+    }
     let guard = live.endpoints.get("guard").ok_or("its guard has no address")?;
     let ask = async {
         let answer = client.get(format!("{guard}/report")).send().await?.error_for_status()?;

@@ -47,6 +47,9 @@ pub(crate) enum Failed {
     NotAPlan(String),
     #[error("{step} needs {}, which neither exists nor is selected", .needs.join(" and "))]
     Blocked { step: String, needs: Vec<String> },
+    /// As above, where something is to go.
+    #[error("{step} is still used by {}, whose change is not selected", .by.join(" and "))]
+    StillUsed { step: String, by: Vec<String> },
     #[error("{what} is not possible here: {why}")]
     BadArgument { what: String, why: String, help: String },
     #[error("ha-guard is not at {}", .0.display())]
@@ -68,7 +71,8 @@ pub(crate) enum What {
     Render,
 }
 
-const WHAT_HAPPENED: &str = "see what happened: ha events --last 20, and what this machine lacks: ha doctor";
+/// Where nothing better is known.
+pub(crate) const WHAT_HAPPENED: &str = "see what happened: ha events --last 20, and what this machine lacks: ha doctor";
 
 /// The operating system names the cause; what to do about it is the same everywhere.
 fn of_io(error: &std::io::Error) -> &'static str {
@@ -132,7 +136,7 @@ impl Failed {
             Self::WrongName { .. } => "ha::destroy::wrong_name",
             Self::Exists(_) => "ha::init::exists",
             Self::NotAPlan(_) => "ha::provision::not_a_plan",
-            Self::Blocked { .. } => "ha::provision::blocked",
+            Self::Blocked { .. } | Self::StillUsed { .. } => "ha::provision::blocked",
             Self::BadArgument { .. } => "ha::argument::invalid",
             Self::NoGuard(_) => "ha::guard::missing",
             Self::Provider(error) => error.code(),
@@ -168,7 +172,9 @@ impl Failed {
             }
             Self::Exists(_) => "choose an empty folder: mkdir shop; cd shop; ha init".into(),
             Self::NotAPlan(_) => "pipe rows of ha plan: ha plan | where region == us-east | ha provision".into(),
-            Self::Blocked { .. } => "select those too, or run: ha provision, which does everything in order".into(),
+            Self::Blocked { .. } | Self::StillUsed { .. } => {
+                "select those too, or run: ha provision, which does everything in order".into()
+            }
             Self::BadArgument { help, .. } => help.clone(),
             Self::NoGuard(_) => "build it: cargo build -p ha-guard, or set HA_GUARD to its path".into(),
             Self::Provider(ProviderError::Io { source, .. }) => of_io(source).into(),
@@ -191,7 +197,7 @@ impl Failed {
             Self::NotAPlan(_) => "from here",
             Self::BadArgument { .. } => "this one",
             Self::Exists(_) => "needs an empty folder",
-            Self::Blocked { .. } => "selects too little",
+            Self::Blocked { .. } | Self::StillUsed { .. } => "selects too little",
             Self::Busy(_) => "has to wait",
             Self::Interrupted => "stopped here",
             Self::NoGuard(_) | Self::Provider(_) | Self::Io { .. } => "while running this",
@@ -246,6 +252,10 @@ mod tests {
             Failed::Blocked {
                 step: "server us-app-1".into(),
                 needs: vec!["network us-net".into()],
+            },
+            Failed::StillUsed {
+                step: "server us-app-3".into(),
+                by: vec!["load_balancer us-lb".into()],
             },
             Failed::BadArgument {
                 what: "a delay below zero".into(),

@@ -4,5 +4,9 @@ use nu_plugin::{MsgPackSerializer, serve_plugin};
 use nu_plugin_ha::HaPlugin;
 
 fn main() {
+    // A workspace is evaluated by a child of the same program, which can be ended when it never would end by itself.
+    if ha_nickel::evaluates() {
+        return;
+    }
     serve_plugin(&HaPlugin::default(), MsgPackSerializer);
 }

@@ -3,10 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use ha_cloud::{
-    ApplyOptions, Provider, ProviderError, StepRow, apply,
+    ApplyOptions, Provider, ProviderError, StepRow, StepStatus, apply,
     local::{LocalProvider, LockHolder, WriterLock},
 };
-use ha_core::{plan::Step, resource::ResourceId};
+use ha_core::{
+    plan::{Action, Step},
+    resource::ResourceId,
+};
 use nu_protocol::IntoValue;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -14,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     acts::{Act, Acts},
     context::Settings,
-    error::Failed,
+    error::{Failed, WHAT_HAPPENED},
     nu::{MILLISECOND, to_the},
 };
 
@@ -48,9 +51,11 @@ impl Row {
             action: row.action.as_str().to_owned(),
             status: row.status.as_str().to_owned(),
             took: Some(to_the(MILLISECOND, row.took)),
+            help: row
+                .help
+                .or_else(|| row.error.as_ref().map(|_| WHAT_HAPPENED.to_owned())),
             error: row.error,
             code: row.code.map(str::to_owned),
-            help: row.help,
         }
     }
 
@@ -79,7 +84,7 @@ impl Row {
 
 /// The dry run of a plan.
 pub(crate) fn planned(steps: &[Step]) -> Vec<Row> {
-    let changes = steps.iter().filter(|step| step.action != ha_core::plan::Action::None);
+    let changes = steps.iter().filter(|step| step.action != Action::None);
     let rows: Vec<Row> = changes
         .zip(1..)
         .map(|(step, number)| Row::planned(number, step))
@@ -131,9 +136,10 @@ impl Work {
         };
         let provider: Arc<dyn Provider> = Arc::new(self.provider.clone());
         let mut finished = apply(steps, provider, options, cancel);
-        let mut last = 0;
+        let (mut last, mut stopped) = (0, 0_u32);
         while let Some(row) = finished.recv().await {
             last = last.max(row.step);
+            stopped += u32::from(row.status == StepStatus::Interrupted);
             self.acts.record(Act {
                 region: Some(row.region.to_string()),
                 event: format!("{}.{}", self.verb, row.action.as_str()),
@@ -144,6 +150,13 @@ impl Work {
             });
             // The reader may be gone; what is under way still ends properly.
             let _ = rows.send(Row::done(row)).await;
+        }
+        if stopped > 0 {
+            // Whoever pressed Ctrl-C or piped into `first` reads no rows any more.
+            eprintln!(
+                "ha {}: stopped, {stopped} of {last} steps were not done; the same command does the rest",
+                self.verb
+            );
         }
         last
     }
@@ -158,9 +171,17 @@ pub(crate) fn select(
     let selected: Vec<Step> = steps.into_iter().filter(|step| wanted(&step.id)).collect();
     match ha_core::plan::blocked_by(&selected, live).into_iter().next() {
         None => Ok(selected),
-        Some(blocked) => Err(Failed::Blocked {
-            step: blocked.step.to_string(),
-            needs: blocked.needs.iter().map(ToString::to_string).collect(),
-        }),
+        Some(blocked) => {
+            let goes = selected
+                .iter()
+                .any(|step| step.id == blocked.step && step.action == Action::Delete);
+            let step = blocked.step.to_string();
+            let needs: Vec<String> = blocked.needs.iter().map(ToString::to_string).collect();
+            Err(if goes {
+                Failed::StillUsed { step, by: needs }
+            } else {
+                Failed::Blocked { step, needs }
+            })
+        }
     }
 }

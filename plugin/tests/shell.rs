@@ -1,7 +1,7 @@
 //! The real `nu` with the real plugin: completions, help, carets, and what happens when the shell goes away.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -222,4 +222,45 @@ fn a_killed_shell_leaves_no_plugin_behind() {
         ends_within(plugin, Duration::from_secs(5)),
         "the plugin outlived its shell"
     );
+}
+
+/// A shell that waits for the writer's lock, which this process holds as another shell would.
+fn waiting(nu: &Nu) -> (std::process::Child, u32, std::fs::File) {
+    let folder = nu.folder.path().join("state/shop");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let mut lock = std::fs::File::create(folder.join("lock")).expect("a file");
+    lock.lock().expect("held");
+    let holder = r#"{"pid": 1, "command": "ha provision", "since": "2026-03-01T12:00:00Z"}"#;
+    lock.write_all(holder.as_bytes()).expect("written");
+    let mut shell = nu
+        .command("ha provision --wait 1min")
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("nu starts");
+    let mut lines = BufReader::new(shell.stderr.take().expect("piped")).lines();
+    let first = lines.next().expect("a line").expect("text");
+    assert!(first.starts_with("ha: waiting for"), "{first}");
+    let plugin = plugin_of(shell.id()).expect("the plugin runs");
+    (shell, plugin, lock)
+}
+
+#[test]
+fn ctrl_c_ends_the_wait_for_another_shell_and_nothing_is_made() {
+    let Some(nu) = Nu::find() else { return };
+    let (mut shell, plugin, lock) = waiting(&nu);
+    let sent = Command::new("kill").args(["-INT", &shell.id().to_string()]).status();
+    assert!(sent.expect("kill runs").success());
+    shell.wait().expect("it ends");
+    assert!(ends_within(plugin, Duration::from_secs(5)));
+    drop(lock);
+    assert!(!nu.folder.path().join("state/shop/regions").exists());
+}
+
+#[test]
+fn a_shell_that_is_killed_while_it_waits_leaves_nobody_waiting() {
+    let Some(nu) = Nu::find() else { return };
+    let (mut shell, plugin, _lock) = waiting(&nu);
+    shell.kill().expect("killed");
+    shell.wait().expect("it ends");
+    assert!(ends_within(plugin, Duration::from_secs(5)), "the plugin waits on");
 }

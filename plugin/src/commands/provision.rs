@@ -109,6 +109,10 @@ With nothing to do there is one row: action none, status unchanged."
             };
             // Under the lock: what was planned is what is still there.
             let world = context.look(workspace, &provider).await?;
+            if lock.is_some() {
+                // In the workspace's order, whatever is made first: addresses are the same wherever it is made.
+                provider.reserve(&world.desired)?;
+            }
             let steps = steps::select(plan::plan(&world.desired, &world.live), &world.live, |id| {
                 region.as_ref().is_none_or(|region| id.region == region.as_str())
                     && selection.as_ref().is_none_or(|selection| selection.contains(id))

@@ -1,10 +1,11 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use ha_cloud::local::LocalProvider;
-use ha_core::{
-    agent::GuardConfig,
-    resource::{Kind, Live},
+use ha_cloud::{
+    ProviderError,
+    local::{Render as Source, Rendered},
 };
+use ha_core::agent::GuardConfig;
+use ha_data::DataError;
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
     Completion, Example, IntoValue, LabeledError, PipelineData, PositionalArg, Signature, Spanned, SyntaxShape, Type,
@@ -13,7 +14,7 @@ use nu_protocol::{
 use super::complete_regions;
 use crate::{
     HaPlugin,
-    context::{Context, Thing},
+    context::Context,
     error::{Failed, What},
     nu::{At, args, table},
 };
@@ -24,17 +25,11 @@ const WHAT: &[&str] = &["haproxy", "postgres", "hba", "etcd", "guard"];
 
 #[derive(IntoValue)]
 struct Row {
-    region: Option<String>,
+    region: String,
     name: String,
     error: Option<String>,
     text: Option<String>,
     path: Option<PathBuf>,
-}
-
-/// A rendered file and where it is used.
-struct Rendered {
-    path: PathBuf,
-    text: String,
 }
 
 impl PluginCommand for Render {
@@ -61,14 +56,14 @@ impl PluginCommand for Render {
     }
 
     fn description(&self) -> &str {
-        "Show the configuration that a program runs with, for review"
+        "Show the configuration that a program runs with, or will, for review"
     }
 
     fn extra_description(&self) -> &str {
         "haproxy: haproxy.cfg of each balancer. postgres and hba: postgresql.conf and pg_hba.conf of each database. etcd: of each
 member of the store. guard: what each guard is told. Passwords are in files of their own and not shown.
-Addresses are given out when things are made, so before the first ha provision there is nothing to show. A declared part
-that is not there yet has a row with error."
+It is what ha provision writes from the workspace as it is now; before the first one, with the addresses that would be
+given out at this moment. path is where it is, or will be: a difference to the file there is a change to come."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -80,6 +75,11 @@ that is not there yet has a row with error."
             Example {
                 example: "ha render haproxy us-east | get 0.text",
                 description: "The balancer's configuration, as text",
+                result: None,
+            },
+            Example {
+                example: "ha render haproxy us-east | where {|it| $it.text != (open --raw $it.path) }",
+                description: "Whether the next ha provision changes it",
                 result: None,
             },
             Example {
@@ -111,94 +111,56 @@ that is not there yet has a row with error."
             None => None,
         };
         let workspace = context.workspace()?;
-        let provider = context.provisioned(workspace).at(head)?;
-        let world = context.known(workspace, &provider).at(head)?;
-        let kind = match what.item.as_str() {
-            "haproxy" => Kind::LoadBalancer,
-            "etcd" => Kind::Store,
-            _ => Kind::Database,
+        let provider = context.provider(workspace).at(head)?;
+        let wanted = ha_core::desired::resources(workspace, &context.config);
+        let source = match what.item.as_str() {
+            "haproxy" => Source::Haproxy,
+            "etcd" => Source::Etcd,
+            _ => Source::Guard,
         };
-        let things = world.things();
-        let of_kind = things.iter().filter(|it| it.kind() == Some(kind));
-        let of_region = of_kind.filter(|it| {
-            region
-                .as_deref()
-                .is_none_or(|wanted| it.region().is_some_and(|it| *it == wanted))
-        });
-        let rows = of_region.map(|it| row(it, &what.item, &provider)).collect();
+        let rendered = provider.render(source, &wanted).at(head)?.into_iter();
+        let rows = rendered
+            .filter(|it| region.as_deref().is_none_or(|region| it.id.region == region))
+            .map(|it| row(&what.item, it))
+            .collect();
         Ok(table::<Row>(rows, &["text", "error"], head))
     }
 }
 
-fn row(thing: &Thing<'_>, what: &str, provider: &LocalProvider) -> Row {
-    let rendered = match thing.live {
-        Some(live) => render(what, provider, live).map_err(|failed| failed.to_string()),
-        // Addresses are given out when things are made; a text with guessed ones would be read as the real one.
-        None => Err("is not there yet, and has no address: ha provision".to_owned()),
+fn row(what: &str, rendered: Rendered) -> Row {
+    let Rendered { id, path, text } = rendered;
+    let shown = match what {
+        "postgres" => of_postgres(text, "postgresql.conf", |config| {
+            ha_data::postgres::postgresql_conf(&config.postgres, &config.node)
+        }),
+        "hba" => of_postgres(text, "pg_hba.conf", |config| {
+            ha_data::postgres::pg_hba_conf(&config.postgres)
+        }),
+        _ => text.map(|text| (path, text)).map_err(|error| error.to_string()),
     };
-    let (rendered, error) = match rendered {
-        Ok(rendered) => (Some(rendered), None),
+    let (shown, error) = match shown {
+        Ok(shown) => (Some(shown), None),
         Err(error) => (None, Some(error)),
     };
-    let (path, text) = rendered.map(|it| (it.path, it.text)).unzip();
+    let (path, text) = shown.unzip();
     Row {
-        region: thing.region().map(ToString::to_string),
-        name: thing.name(),
+        region: id.region.to_string(),
+        name: id.name,
         error,
         text,
         path,
     }
 }
 
-fn render(what: &str, provider: &LocalProvider, live: &Live) -> Result<Rendered, Failed> {
-    let server = live
-        .spec
-        .get("server")
-        .and_then(|it| it.as_str())
-        .unwrap_or(&live.id.name);
-    let host = provider
-        .folder()
-        .join("regions")
-        .join(live.id.region.as_str())
-        .join("hosts")
-        .join(server);
-    let guard = host.join("etc/guard.json");
-    match what {
-        "haproxy" => read(host.join("etc/haproxy.cfg")),
-        "guard" => read(guard),
-        "postgres" => {
-            let config = parsed::<GuardConfig>(&guard)?;
-            let text = ha_data::postgres::postgresql_conf(&config.postgres, &config.node);
-            let path = config.postgres.data_dir.join("postgresql.conf");
-            Ok(Rendered {
-                path,
-                text: text.map_err(bad(&guard))?,
-            })
-        }
-        "hba" => {
-            let config = parsed::<GuardConfig>(&guard)?;
-            let text = ha_data::postgres::pg_hba_conf(&config.postgres);
-            let path = config.postgres.data_dir.join("pg_hba.conf");
-            Ok(Rendered {
-                path,
-                text: text.map_err(bad(&guard))?,
-            })
-        }
-        _ => read(host.join("etc/etcd.json")),
-    }
-}
-
-fn bad<E: std::error::Error + Send + Sync + 'static>(path: &Path) -> impl FnOnce(E) -> Failed {
-    let what = format!("cannot use {}", path.display());
-    move |error| Failed::io(what)(std::io::Error::other(error))
-}
-
-fn read(path: PathBuf) -> Result<Rendered, Failed> {
-    let text = std::fs::read_to_string(&path).map_err(bad(&path))?;
-    Ok(Rendered { path, text })
-}
-
-fn parsed<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Failed> {
-    let text = std::fs::read_to_string(path).map_err(bad(path))?;
-    serde_json::from_str(&text).map_err(bad(path))
+/// The guard writes PostgreSQL's own files, from what it is told.
+fn of_postgres(
+    guard: Result<String, ProviderError>,
+    file: &str,
+    render: impl Fn(&GuardConfig) -> Result<String, DataError>,
+) -> Result<(PathBuf, String), String> {
+    let guard = guard.map_err(|error| error.to_string())?;
+    let config: GuardConfig =
+        serde_json::from_str(&guard).map_err(|error| format!("what the guard is told cannot be read: {error}"))?;
+    let text = render(&config).map_err(|error| error.to_string())?;
+    Ok((config.postgres.data_dir.join(file), text))
 }

@@ -98,7 +98,8 @@ impl Context {
     /// Everything there is to say about workspace and configuration, placed and sorted.
     pub(crate) fn findings(&self) -> Vec<Finding> {
         let mut findings = self.evaluation.findings.clone();
-        if let Some(workspace) = &self.evaluation.workspace {
+        // Rules across regions speak even where a field of one of them is wrong.
+        if let Some(workspace) = self.evaluation.to_check() {
             findings.extend(ha_core::check::run(workspace, &self.config));
         }
         self.evaluation.map.resolve(&mut findings);

@@ -1,107 +1,13 @@
 //! Commands in the process of the test: examples, error codes, shapes. Nothing here starts a process of a workspace.
 
-use std::path::{Path, PathBuf};
+mod looking;
+mod shell;
 
 use nu_plugin::Plugin;
 use nu_plugin_ha::HaPlugin;
-use nu_plugin_test_support::PluginTest;
-use nu_protocol::{LabeledError, PipelineData, ShellError, Span, Value, record};
-use tempfile::TempDir;
+use nu_protocol::{Value, record};
 
-/// The project's own example, which the documents show.
-fn example() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-struct Shell {
-    test: PluginTest,
-    folder: TempDir,
-}
-
-impl Shell {
-    /// A shell in `here`, with a state folder of its own.
-    fn at(here: &Path) -> Self {
-        let mut test = PluginTest::new("ha", HaPlugin::default().into()).expect("the plugin loads");
-        let folder = tempfile::tempdir().expect("a folder");
-        let state = test.engine_state_mut();
-        let mut set = |name: &str, path: &Path| {
-            state.add_env_var(name.into(), Value::test_string(path.display().to_string()));
-        };
-        set("PWD", here);
-        set("HA_STATE_HOME", &folder.path().join("state"));
-        set("HA_RUNTIME_DIR", &folder.path().join("run"));
-        set("XDG_CACHE_HOME", &folder.path().join("cache"));
-        Self { test, folder }
-    }
-
-    fn example() -> Self {
-        Self::at(&example().canonicalize().expect("the project's folder"))
-    }
-
-    /// A workspace made of the example with changes.
-    fn with(change: impl FnOnce(String) -> String) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let text = std::fs::read_to_string(example().join("workspace.ncl")).expect("the example");
-        std::fs::write(folder.path().join("workspace.ncl"), change(text)).expect("a workspace");
-        let mut shell = Self::at(folder.path());
-        // Kept as long as the shell.
-        std::fs::create_dir_all(shell.folder.path()).expect("a folder");
-        let kept = std::mem::replace(&mut shell.folder, folder);
-        drop(kept);
-        let root = shell.folder.path().to_owned();
-        let state = shell.test.engine_state_mut();
-        for (name, below) in [("HA_STATE_HOME", "state"), ("XDG_CACHE_HOME", "cache")] {
-            state.add_env_var(name.into(), Value::test_string(root.join(below).display().to_string()));
-        }
-        shell
-    }
-
-    fn settings(mut self, settings: Value) -> Self {
-        let state = self.test.engine_state_mut();
-        let mut config = (**state.get_config()).clone();
-        config.plugins.insert("ha".into(), settings);
-        state.set_config(config);
-        self
-    }
-
-    fn rows(&mut self, code: &str) -> Vec<Value> {
-        let value = self.test.eval(code).and_then(PipelineData::into_value_of_test);
-        value.expect(code).into_list().expect("a table")
-    }
-
-    fn refused(&mut self, code: &str) -> LabeledError {
-        match self.test.eval(code).and_then(PipelineData::into_value_of_test) {
-            Err(ShellError::LabeledError(error)) => *error,
-            other => panic!("{code}: expected an error of the plugin, got {other:?}"),
-        }
-    }
-}
-
-trait OfTest: Sized {
-    fn into_value_of_test(self) -> Result<Value, ShellError>;
-}
-
-impl OfTest for PipelineData {
-    fn into_value_of_test(self) -> Result<Value, ShellError> {
-        self.into_value(Span::test_data())
-    }
-}
-
-fn code(error: &LabeledError) -> &str {
-    error.code.as_deref().unwrap_or_default()
-}
-
-fn columns(rows: &[Value]) -> Vec<String> {
-    let record = rows.first().expect("a row").as_record().expect("a record");
-    record.columns().cloned().collect()
-}
-
-fn text(row: &Value, column: &str) -> String {
-    let value = row
-        .get_data_by_key(column)
-        .unwrap_or_else(|| panic!("no column {column}"));
-    value.coerce_into_string().unwrap_or_default()
-}
+use shell::{Shell, code, columns, example, text};
 
 #[test]
 fn examples_with_a_result_give_that_result() {
@@ -300,109 +206,10 @@ fn a_slip_of_the_finger_is_answered_with_the_right_name() {
 #[test]
 fn what_needs_something_that_runs_names_provision() {
     let mut shell = Shell::example();
-    for command in [
-        "ha power off us-app-1",
-        "ha net cut --from us-east",
-        "ha net heal",
-        "ha render haproxy",
-    ] {
+    for command in ["ha power off us-app-1", "ha net cut --from us-east", "ha net heal"] {
         let error = shell.refused(command);
         assert_eq!(code(&error), "ha::workspace::not_provisioned", "{command}");
         assert_eq!(error.help.as_deref(), Some("run: ha provision"), "{command}");
-    }
-}
-
-#[test]
-fn arguments_that_make_no_sense_say_what_would() {
-    let mut shell = Shell::example();
-    for command in [
-        "ha net set",
-        "ha net set --cut --no-cut",
-        "ha net set --delay=-1ms",
-        "ha net cut --from us-east --to us-east",
-        "ha net cut --region us-east --to eu-central",
-        "ha lag --interval 1ms",
-        "ha health --timeout 0ms",
-    ] {
-        let error = shell.refused(command);
-        assert_eq!(code(&error), "ha::argument::invalid", "{command}");
-        assert!(error.help.is_some(), "{command}");
-        assert_eq!(error.labels.len(), 1, "{command}");
-    }
-}
-
-#[test]
-fn the_links_of_one_region_are_both_ways() {
-    let mut shell = Shell::example();
-    let links = shell.rows("ha net --region us-east");
-    assert_eq!(links.len(), 4);
-    assert!(
-        links
-            .iter()
-            .all(|row| matches!(row.get_data_by_key("cut"), Some(Value::Nothing { .. })))
-    );
-}
-
-/// An events file of the workspace, as acts of a shell leave it.
-fn acts(shell: &Shell, text: &str) {
-    let folder = shell.folder.path().join("state/events");
-    std::fs::create_dir_all(&folder).expect("a folder");
-    std::fs::write(folder.join("shop.jsonl"), text).expect("a file");
-}
-
-const ACT: &str = r#"{"at":"2026-03-01T12:00:00Z","workspace":"shop","region":"us-east","source":"shell","event":"power.off","subject":"server us-app-1","status":"off","detail":null,"error":null,"who":"ann"}"#;
-
-#[test]
-fn an_event_that_cannot_be_read_is_a_row_with_error() {
-    let mut shell = Shell::example();
-    acts(&shell, &format!("{ACT}\n{{\"at\":\n{ACT}\n"));
-    let rows = shell.rows("ha events");
-    assert_eq!(rows.len(), 3);
-    assert_eq!(text(&rows[1], "status"), "unreadable");
-    assert!(text(&rows[1], "subject").ends_with("shop.jsonl:2"));
-    assert!(text(&rows[1], "error").starts_with("not an event"));
-    assert_eq!(text(&rows[2], "event"), "power.off");
-    // A region has none of these, and the log has a hole all the same.
-    assert_eq!(shell.rows("ha events --region eu-central").len(), 1);
-    assert_eq!(shell.rows("ha events --last 1").len(), 1);
-}
-
-#[test]
-fn events_are_followed_as_they_come() {
-    let mut shell = Shell::example();
-    acts(&shell, &format!("{ACT}\n"));
-    let rows = shell.test.eval("ha events --follow").expect("a stream");
-    let mut rows = rows.into_iter();
-    assert_eq!(text(&rows.next().expect("what was there"), "event"), "power.off");
-    acts(&shell, &format!("{ACT}\n{}\n", ACT.replace("power.off", "power.on")));
-    assert_eq!(text(&rows.next().expect("what came"), "event"), "power.on");
-}
-
-#[test]
-fn the_doctor_looks_at_programs_folders_and_addresses() {
-    let mut shell = Shell::example();
-    let rows = shell.rows("ha doctor");
-    let subjects: Vec<String> = rows.iter().map(|row| text(row, "subject")).collect();
-    for subject in [
-        "postgres",
-        "ha-guard",
-        "nu on PATH",
-        "state folder",
-        "workspace",
-        "addresses 127.0.0.0/8",
-    ] {
-        assert!(
-            subjects.iter().any(|it| it == subject),
-            "{subject} is not in {subjects:?}"
-        );
-    }
-    let state = rows
-        .iter()
-        .find(|row| text(row, "subject") == "state folder")
-        .expect("a row");
-    assert!(matches!(state.get_data_by_key("free"), Some(Value::Filesize { .. })));
-    for row in rows.iter().filter(|row| text(row, "status") != "ok") {
-        assert!(!text(row, "help").is_empty(), "{row:?}");
     }
 }
 
