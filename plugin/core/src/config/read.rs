@@ -53,7 +53,17 @@ pub(super) fn read(text: &str, file: &str) -> (Config, Vec<Finding>) {
                 .help("correct the marked line, then run: ha check"),
         );
     }
+    let garbled: Vec<usize> = reader
+        .findings
+        .iter()
+        .filter_map(|it| Some(it.place.as_ref()?.line))
+        .collect();
     let config = reader.config(document.get_ref());
+    // What is recovered from a line that could not be read is a guess: nothing more is said of it.
+    let worth_saying = |it: &Finding| {
+        it.code == codes::CONFIG_SYNTAX || it.place.as_ref().is_none_or(|it| !garbled.contains(&it.line))
+    };
+    reader.findings.retain(worth_saying);
     (config, reader.findings)
 }
 

@@ -180,3 +180,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_line_that_is_not_toml_is_told_once() {
+    let (_, findings) = parse("target = \n[dns]\ndomain = 7\n", "config.toml");
+    let told: Vec<_> = findings
+        .iter()
+        .map(|it| (it.code.as_str(), it.place.as_ref().map(|it| it.line)))
+        .collect();
+    assert_eq!(told, [("ha::config::syntax", Some(1)), ("ha::config::type", Some(3))]);
+}
