@@ -45,6 +45,7 @@ fn every_command_that_is_shown_works() {
         run(&cluster, block);
     }
     the_table_has_every_command(&cluster);
+    the_table_has_the_columns_there_are(&cluster);
     the_examples_of_help_run(&cluster);
     for block in &blocks[end..] {
         run(&cluster, block);
@@ -168,6 +169,36 @@ fn run(cluster: &Cluster, block: &Block) {
 /// The example is called `shop`, and the cluster of a test has a name of its own.
 fn named(cluster: &Cluster, code: &str) -> String {
     code.replace("ha destroy shop", &format!("ha destroy {}", cluster.name))
+}
+
+/// Rows of the table of commands, and what gives rows with their columns without changing anything.
+const COLUMNS: &[(&str, &str)] = &[
+    ("ha doctor", "ha doctor"),
+    ("ha regions", "ha regions"),
+    ("ha plan", "ha plan"),
+    ("ha provision", "ha provision --dry-run"),
+    ("ha destroy", "ha destroy shop --dry-run"),
+    ("ha inventory", "ha inventory"),
+    ("ha power", "ha power off us-app-1 --dry-run"),
+    ("ha health", "ha health"),
+    ("ha lag", "ha lag"),
+    ("ha status", "ha status"),
+    ("ha events", "ha events"),
+    ("ha net", "ha net"),
+    ("ha render", "ha render hba"),
+];
+
+fn the_table_has_the_columns_there_are(cluster: &Cluster) {
+    for (command, pipeline) in COLUMNS {
+        let row = README.lines().find(|it| it.starts_with(&format!("| `{command}")));
+        let row = row.unwrap_or_else(|| panic!("the README has no row for {command}"));
+        let cell = row.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
+        let shown: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+        let found = cluster
+            .nu(&format!("{} | columns", named(cluster, pipeline)))
+            .expect("columns");
+        assert_eq!(serde_json::json!(shown), found, "columns of {command} in the README");
+    }
 }
 
 fn the_table_has_every_command(cluster: &Cluster) {
