@@ -116,9 +116,10 @@ impl LocalProvider {
         })
     }
 
-    /// Something of this workspace exists here, be it half made.
+    /// Something of this workspace exists here, be it half made, or no more than the lock of a run that was killed:
+    /// whoever takes the lock then and lets it go takes that away, too.
     pub fn provisioned(&self) -> bool {
-        self.local.layout.regions().exists() || self.local.layout.workspace_file().exists()
+        self.local.layout.root.exists()
     }
 
     /// Afterwards all that is `wanted` has its addresses, in this order, whatever is made first and side by side; and
