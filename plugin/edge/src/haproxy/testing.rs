@@ -101,8 +101,12 @@ impl Running {
     /// A new worker reads the file and takes over; returns when it answers.
     pub(super) async fn reload(&self) -> io::Result<()> {
         let before = self.admin.pid().await.map_err(io::Error::other)?;
-        self.signal("USR2")?;
+        let asked = AtomicUsize::new(0);
         self.until("a new worker answers", async || {
+            // A master that is still busy with the last reload now and then loses the signal for the next.
+            if asked.fetch_add(1, Ordering::Relaxed).is_multiple_of(50) && self.signal("USR2").is_err() {
+                return false;
+            }
             self.admin.pid().await.is_ok_and(|pid| pid != before)
         })
         .await;
