@@ -115,8 +115,8 @@ newcomer_up() {
 
 # The name is typed out, as `ha destroy` wants it.
 newcomer_down() {
-    name=$(sed -n 's/^ *workspace *= *"\([^"]*\)".*/\1/p' workspace.ncl | head -n 1)
-    ./scripts/nu.sh -c "let failed = ha destroy $name | where error != null; if (\$failed | is-not-empty) { print \$failed; exit 1 }
+    workspace=$(sed -n 's/^ *workspace *= *"\([^"]*\)".*/\1/p' workspace.ncl | head -n 1)
+    ./scripts/nu.sh -c "let failed = ha destroy $workspace | where error != null; if (\$failed | is-not-empty) { print \$failed; exit 1 }
         let rest = ha inventory | where status != absent; if (\$rest | is-not-empty) { print \$rest; exit 1 }" || return 1
     # What is kept on purpose; whatever else is in the folders is found at the end.
     rm -rf "$scratch_root/state/events"

@@ -115,8 +115,21 @@ fn build() -> PathBuf {
 
 /// A shell with the plugin and nothing else of the user's.
 pub(crate) fn command(code: &str) -> Command {
+    shell(Command::new(&Programs::get().nu), code)
+}
+
+/// Far above what any pipeline takes: one that never ends fails its test instead of stopping all of them.
+const ENDLESS: &str = "300";
+
+/// A shell that is ended when it never would end by itself.
+fn bounded(code: &str) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=10", ENDLESS]).arg(&Programs::get().nu);
+    shell(command, code)
+}
+
+fn shell(mut command: Command, code: &str) -> Command {
     let programs = Programs::get();
-    let mut command = Command::new(&programs.nu);
     command
         .args(["-n", "--error-style", "plain", "--plugins"])
         .arg(&programs.plugin)
@@ -145,7 +158,7 @@ pub(crate) fn evaluate(pipeline: &str, prepare: impl FnOnce(&mut Command)) -> Re
             rendered: ($err.rendered | ansi strip)
         }}}} }} | to json --raw"
     );
-    let mut command = command(&code);
+    let mut command = bounded(&code);
     prepare(&mut command);
     let output = command.output().expect("nu");
     let stdout = String::from_utf8_lossy(&output.stdout);

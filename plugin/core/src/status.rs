@@ -195,7 +195,11 @@ impl<'a> Region<'a> {
             reason: None,
         };
         if self.live.is_empty() {
-            let reason = format!("not provisioned: ha provision --region {}", self.declared.name);
+            // One region alone may need another that is not there either.
+            let reason = match self.input.live.iter().any(|it| it.status != Status::Absent) {
+                true => format!("not provisioned: ha provision --region {}", self.declared.name),
+                false => "not provisioned: ha provision".to_owned(),
+            };
             return StatusRow {
                 verdict: StatusVerdict::Absent,
                 reason: Some(reason),
