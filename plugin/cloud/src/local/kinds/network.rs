@@ -283,10 +283,10 @@ pub(crate) fn host_folders(local: &Local, at: At) -> Result<(), ProviderError> {
 /// `Taken` when another user made it before us: the folder above may be everybody's.
 fn runtime_root(local: &Local) -> Result<(), ProviderError> {
     let root = local.layout.runtime_root();
-    files::passage(root)?;
     if let Some(user) = &local.options.run_as {
         files::check_passage(root, user)?;
     }
+    files::passage(root)?;
     let owner = fs::metadata(root)
         .map_err(|source| failed("cannot look at", root, source))?
         .uid();

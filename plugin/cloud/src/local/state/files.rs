@@ -49,10 +49,11 @@ impl Files {
     /// # Errors
     /// `Refused` when the owner could not enter it.
     pub(crate) fn workspace(&self, root: &Path, folder: &Path) -> Result<(), ProviderError> {
-        passage(root)?;
+        // Before anything is made: what is refused leaves nothing.
         if let Some(owner) = &self.owner {
             check_passage(root, owner)?;
         }
+        passage(root)?;
         self.folder(folder, 0o700)
     }
 
