@@ -11,10 +11,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    agent::stream_name,
     lsn::Lsn,
     model::Objectives,
     names::RegionName,
-    report::{DatabaseState, NodeReport, NodeRole, WalSample},
+    report::{DatabaseState, NodeReport, NodeRole, Sender, WalSample},
 };
 
 /// What came back when a node's guard was asked.
@@ -257,6 +258,16 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// How long ago `node` answered its primary. A replica that has just begun to stream hears nothing from an idle
+    /// primary for seconds, while its own first answer is there at once.
+    fn hears(&self, node: &str) -> Option<Duration> {
+        let primary = self.report.filter(|_| self.current)?;
+        let name = stream_name(node);
+        let ours = |it: &&Sender| (it.node == name || it.node == node) && it.state == "streaming";
+        let sender = primary.database.senders.iter().find(ours)?;
+        sender.replayed.and(sender.silence).map(|silence| silence + primary.age)
+    }
+
     /// How long before the replica was looked at the log first went beyond `replayed`, and whether it may be longer.
     fn behind(&self, replayed: Lsn, looked: Duration) -> Option<(Duration, bool)> {
         let seen: Vec<&WalSample> = self.samples.iter().filter(|sample| sample.age >= looked).collect();
@@ -316,6 +327,7 @@ fn replica(row: LagRow, report: &NodeReport, source: &Source, objectives: &Objec
     // Samples are the only clock here: behind, and nothing sampled beyond, is unknown and not zero.
     let lag = lag.filter(|lag| !lag.is_zero() || source.current);
     let silence = database.upstream_silence.map(|silence| silence + report.age);
+    let silence = silence.or_else(|| source.hears(&report.node));
     let (state, lag, error) = match silence {
         None => (
             LagState::Disconnected,

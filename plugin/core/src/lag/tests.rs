@@ -312,3 +312,29 @@ proptest! {
         prop_assert!(row(wait).lag >= row(0).lag);
     }
 }
+
+#[test]
+fn a_replica_that_has_just_begun_is_vouched_for_by_its_primary() {
+    let mut new = replica(500);
+    new.database.upstream_silence = None;
+    let primary_that = |state: &str, silence: Option<Duration>| {
+        let mut view = primary("us-db-1", &[(500, 300)]);
+        if let Ok(report) = &mut view.report {
+            report.database.senders.push(Sender {
+                node: "ha_eu_db_1".into(),
+                state: state.into(),
+                sync_state: "async".into(),
+                replayed: Some(Lsn(500)),
+                silence,
+            });
+        }
+        view
+    };
+    let state = |primary: NodeView| last(&[primary, view(new.clone())]).state;
+    assert_eq!(state(primary_that("streaming", Some(MS(300)))), LagState::Streaming);
+    assert_eq!(state(primary_that("catchup", Some(MS(300)))), LagState::Disconnected);
+    assert_eq!(state(primary_that("streaming", None)), LagState::Disconnected);
+    // A line that was cut leaves its sender behind for a while.
+    assert_eq!(state(primary_that("streaming", Some(MS(9000)))), LagState::Stale);
+    assert_eq!(state(primary("us-db-1", &[(500, 300)])), LagState::Disconnected);
+}

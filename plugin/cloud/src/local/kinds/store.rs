@@ -470,6 +470,8 @@ fn config(site: &Site, spec: &StoreSpec, host: &Host, birth: &Birth) -> serde_js
         "auto-compaction-mode": "periodic",
         "auto-compaction-retention": "1h",
         "strict-reconfig-check": false,
+        // A member that was cut off comes back without deposing a leader that everybody else hears.
+        "pre-vote": true,
         "client-transport-security": tls,
         "peer-transport-security": tls,
         "logger": "zap",
