@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 fn main() -> io::Result<()> {
     let runs = runs();
     let mut out = io::stdout().lock();
-    for resources in [1_000, 10_000] {
+    for resources in [1_000, 10_000, 20_000] {
         let (desired, live) = world(resources);
         let mut took: Vec<_> = (0..runs)
             .map(|_| {

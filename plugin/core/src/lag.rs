@@ -259,13 +259,15 @@ impl<'a> Source<'a> {
     }
 
     /// How long ago `node` answered its primary. A replica that has just begun to stream hears nothing from an idle
-    /// primary for seconds, while its own first answer is there at once.
+    /// primary for seconds, while its own first answer is there at once, and then one each second. None when the last
+    /// one is older than that by far: a line that was cut leaves its sender behind for a while.
     fn hears(&self, node: &str) -> Option<Duration> {
         let primary = self.report.filter(|_| self.current)?;
         let name = stream_name(node);
         let ours = |it: &&Sender| (it.node == name || it.node == node) && it.state == "streaming";
         let sender = primary.database.senders.iter().find(ours)?;
-        sender.replayed.and(sender.silence).map(|silence| silence + primary.age)
+        let silence = sender.replayed.and(sender.silence).map(|silence| silence + primary.age);
+        silence.filter(|silence| *silence <= FRESH / 2)
     }
 
     /// How long before the replica was looked at the log first went beyond `replayed`, and whether it may be longer.

@@ -12,7 +12,7 @@ use crate::{
     ask::Asker,
     context::Context,
     error::Failed,
-    nu::{At, Bytes, Time, Wanted, args, channel, label, stream, table, word},
+    nu::{At, Bytes, MILLISECOND, Time, Wanted, args, channel, label, stream, table, to_the, word},
 };
 
 const COLUMNS: &[&str] = &["region", "node", "state", "lag", "verdict", "error"];
@@ -44,7 +44,7 @@ impl Row {
             node: row.node,
             role: row.role.and_then(word),
             state: word(row.state),
-            lag: row.lag,
+            lag: row.lag.map(|lag| to_the(MILLISECOND, lag)),
             verdict: judged.then(|| word(row.verdict)).flatten(),
             error: row.error,
             lag_bytes: row.lag_bytes.map(Bytes),

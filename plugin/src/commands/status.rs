@@ -10,7 +10,7 @@ use crate::{
     HaPlugin,
     ask::Asker,
     context::Context,
-    nu::{At, Wanted, args, table, word},
+    nu::{At, MILLISECOND, Wanted, args, table, to_the, word},
 };
 
 pub(super) struct Status;
@@ -38,7 +38,7 @@ impl From<StatusRow> for Row {
             reason: row.reason,
             role: row.role.as_str().to_owned(),
             database: row.database.and_then(word),
-            lag: row.lag,
+            lag: row.lag.map(|lag| to_the(MILLISECOND, lag)),
             servers_up: row.servers_up,
             servers_total: row.servers_total,
             load_balancer: row.load_balancer.map(|it| it.as_str().to_owned()),
