@@ -18,15 +18,15 @@ def main [
     # As root, the databases run as another user, who has to pass through.
     ^chmod 755 $folder
     let rows = try {
-        { rows: [
+        [
             ...(if ($only | default shell) == shell { shell $folder $runs } else { [] })
             ...(if ($only | default plan) == plan { plan $runs } else { [] })
             ...(if ($only | default local) == local { local $folder $runs } else { [] })
-        ] }
-    } catch {|err| { error: $err.raw } }
-    rm --recursive --force $folder
-    if $rows.error? != null { return $rows.error }
-    $rows.rows | each {|row|
+        ]
+    } finally {
+        rm --recursive --force $folder
+    }
+    $rows | each {|row|
         let ratio = if $row.budget == null { null } else { $row.measured / $row.budget | math round --precision 2 }
         $row | update measured { readable } | insert ratio $ratio
     }
@@ -73,29 +73,33 @@ def local [folder: path, runs: int]: nothing -> table {
     let name = workspace name
     let up = { timeit { ha provision | rollout check; wait healthy; wait streaming } }
     let down = { timeit { ha destroy $name | rollout check } }
-    let rows = try {
+    try {
         let before = 1..2 | each { {up: (do $up) down: (do $down)} }
         let nothing = $before.up | append (do $up) | math median
         let again = warm $runs { ha provision | rollout check }
         # The first look starts connections.
         let lag = warm $runs { ha lag }
+        let health = warm $runs { ha health }
         let guards = guards of $folder
         let ticks = $guards | each {|pid| cpu of $pid }
         sleep 30sec
         let used = $guards | zip $ticks | each {|it| (cpu of $it.0) - $it.1 } | math max
-        { rows: [
+        let memory = $guards | each {|pid| memory of $pid } | math max
+        let gone = $before.down | append (do $down) | math median
+        [
             {what: "the whole example, from nothing" measured: $nothing budget: 20sec}
             {what: "the whole example, nothing to do" measured: $again budget: 1sec}
             {what: "ha lag, three databases" measured: $lag budget: 100ms}
-            {what: "ha health, everything" measured: (warm $runs { ha health }) budget: null}
-            {what: "guard, memory" measured: ($guards | each {|pid| memory of $pid } | math max) budget: 30mb}
+            {what: "ha health, everything" measured: $health budget: null}
+            {what: "guard, memory" measured: $memory budget: 30mb}
             # A hundred ticks are one second.
             {what: "guard, share of a core while idle" measured: ($used / 100 / 30 | math round --precision 4) budget: 0.01}
-        ] down: $before.down }
-    } catch {|err| { error: $err.raw } }
-    let gone = do $down
-    if $rows.error? != null { return $rows.error }
-    $rows.rows | append {what: "ha destroy, everything" measured: ($rows.down | append $gone | math median) budget: null}
+            {what: "ha destroy, everything" measured: $gone budget: null}
+        ]
+    } finally {
+        # After an error something may be left; nothing is, otherwise.
+        ha destroy $name | ignore
+    }
 }
 
 # Fails when a step was not done.
