@@ -9,17 +9,20 @@ use std::{
 };
 
 use ha_tests::{Cluster, Process, eventually};
+use rustix::process::Signal;
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// Killed at a different step each time; the next run finds what is there and does the rest.
+/// Killed or interrupted at a different step each time; the next run finds what is there and does the rest.
 #[test]
-fn a_provision_that_was_killed_is_finished_by_the_next() {
+fn a_provision_that_was_cut_short_is_finished_by_the_next() {
     let cluster = Cluster::new("killed");
     for (steps, victim) in [
         (1, Victim::Shell),
         (4, Victim::Plugin),
+        (7, Victim::CtrlC),
         (9, Victim::Shell),
+        (13, Victim::CtrlC),
         (15, Victim::Plugin),
     ] {
         let mut shell = cluster.spawn("ha provision | each {|step| print ($step | to json --raw) } | ignore");
@@ -30,12 +33,13 @@ fn a_provision_that_was_killed_is_finished_by_the_next() {
                 Err("not yet".into())
             }
         });
-        let process = match victim {
-            Victim::Shell => shell.process(),
-            Victim::Plugin => shell.plugin(),
+        let (process, signal) = match victim {
+            Victim::Shell => (shell.process(), Signal::KILL),
+            Victim::Plugin => (shell.plugin(), Signal::KILL),
+            Victim::CtrlC => (shell.process(), Signal::INT),
         };
         if let Some(process) = process {
-            process.kill();
+            process.signal(signal);
         }
         // Its plugin may need a moment to notice; the next command waits for that by itself.
         eventually("the shell to be gone", SOON, || {
@@ -53,6 +57,8 @@ fn a_provision_that_was_killed_is_finished_by_the_next() {
 enum Victim {
     Shell,
     Plugin,
+    /// The shell again, politely.
+    CtrlC,
 }
 
 /// Label files are the resources' identity.

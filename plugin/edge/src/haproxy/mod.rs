@@ -9,7 +9,7 @@ mod traffic_tests;
 
 use std::{path::PathBuf, time::Duration};
 
-pub use render::render;
+pub use render::{render, version};
 pub use socket::{Admin, AdminError, Drained, ServerCounters, ServerRow, ServerState};
 
 /// Name of the backend with the application's servers.

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use ha_core::resource::spec_hash;
+
 use super::{APP, AppSide, DatabaseNode, DatabaseSide, HaproxyInput, READ, READ_FAR, READ_NEAR, WRITE};
 
 /// Lines are added with `put!`; writing to a `String` cannot fail.
@@ -24,6 +26,10 @@ macro_rules! put {
     ($text:expr, $($arg:tt)+) => { $text.line(format_args!($($arg)+)) };
 }
 
+/// Stands where the version goes until the rest is there to be hashed.
+const VERSION: &str = "@version@";
+const DESCRIPTION: &str = "    description ha ";
+
 /// The text of `haproxy.cfg`, without warnings in HAProxy 2.6 and later.
 ///
 /// Names and addresses go in as they are: whoever calls has checked them.
@@ -39,7 +45,13 @@ pub fn render(input: &HaproxyInput) -> String {
         write_listener(&mut text, database);
         read_listener(&mut text, database, &input.region);
     }
-    text.0
+    let version = spec_hash(&text.0.as_str().into());
+    text.0.replacen(VERSION, &version, 1)
+}
+
+/// Of a rendered text; [`Admin::version`](super::Admin::version) says the same of the process that reads it.
+pub fn version(text: &str) -> Option<&str> {
+    text.lines().find_map(|line| line.strip_prefix(DESCRIPTION))
 }
 
 fn head(text: &mut Text, input: &HaproxyInput) {
@@ -67,6 +79,11 @@ fn head(text: &mut Text, input: &HaproxyInput) {
         input.admin_socket.display()
     );
     put!(text, "    stats timeout 30s");
+    put!(
+        text,
+        "    # Which version of this file a process has read: a reload can get lost (`show info`)."
+    );
+    put!(text, "{DESCRIPTION}{VERSION}");
     put!(text, "    nbthread {}", input.threads.max(1));
     put!(text, "    # Bounds the memory: about 33 kB for each connection in use.");
     put!(text, "    maxconn {}", input.max_connections);

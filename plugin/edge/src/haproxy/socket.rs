@@ -145,6 +145,13 @@ impl Admin {
             })
     }
 
+    /// The version of the file that the process has read; none when it was not rendered by us.
+    pub async fn version(&self) -> Result<Option<String>, AdminError> {
+        let answer = self.ask("show info").await?;
+        let description = answer.lines().find_map(|line| line.strip_prefix("description: ha "));
+        Ok(description.map(|version| version.trim().to_owned()))
+    }
+
     /// Counters of all servers.
     pub async fn counters(&self) -> Result<Vec<ServerCounters>, AdminError> {
         // -1: all proxies, 4: servers only, -1: all servers.

@@ -19,6 +19,7 @@ use super::{
     APP, AdminError, AppServer, AppSide, DatabaseNode, DatabaseSide, HaproxyInput, HealthCheck, READ_FAR, READ_NEAR,
     ServerState, WRITE, render,
     testing::{Line, Net, Running, Web, program},
+    version,
 };
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
@@ -354,6 +355,26 @@ async fn writes_follow_the_primary_and_sessions_with_the_old_one_end() -> Outcom
     databases.guards[2].set("/primary", 503);
     running.until_up(WRITE, &["eu-db-1"]).await;
     assert_eq!(name_at(&net, 5432).await?.as_deref(), Some("eu-db-1"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_process_says_which_version_of_its_file_it_has_read() -> Outcome {
+    let Some(program) = program() else { return Ok(()) };
+    let net = Net::new();
+    let running = Running::start(&program, |socket| render(&input(&net, socket))).await?;
+    let file = running.folder.path().join("haproxy.cfg");
+    let first = std::fs::read_to_string(&file)?;
+    let second = render(&HaproxyInput {
+        max_connections: 77,
+        ..input(&net, running.admin.path())
+    });
+    assert!(version(&first).is_some() && version(&first) != version(&second));
+    assert_eq!(running.admin.version().await?.as_deref(), version(&first));
+    std::fs::write(&file, &second)?;
+    assert_eq!(running.admin.version().await?.as_deref(), version(&first));
+    running.reload().await?;
+    assert_eq!(running.admin.version().await?.as_deref(), version(&second));
     Ok(())
 }
 

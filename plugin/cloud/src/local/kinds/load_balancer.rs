@@ -9,6 +9,7 @@ use ha_core::{
 };
 use ha_edge::haproxy::{self, Admin, Algorithm, AppServer, AppSide, DatabaseNode, DatabaseSide, HaproxyInput, Https};
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use crate::ProviderError;
 use crate::local::{
@@ -34,6 +35,10 @@ use crate::local::{
 const UNIT: &str = "haproxy";
 pub(crate) const CONFIG: &str = "haproxy.cfg";
 const READY_WITHIN: Duration = Duration::from_secs(20);
+/// A reload takes a few hundredths of a second.
+const READS_WITHIN: Duration = Duration::from_secs(3);
+const ASK_AGAIN: Duration = Duration::from_millis(20);
+const RELOADS: u32 = 3;
 /// A replica that is further behind than this is not read from.
 const READ_MAX_LAG: &str = "10s";
 /// 33 kB each when in use: enough for a rehearsal, little for a laptop.
@@ -98,12 +103,13 @@ pub(crate) async fn ensure(local: &Local, want: &Resource) -> Result<(), Provide
         stop_timeout: Duration::from_secs(10),
         ready: Ready::Tcp(format!("{}:{}", address.direct, first_port(&spec))),
         reads_at_start: Vec::new(),
-        reads_again: vec![text, certificate],
+        reads_again: vec![text.clone(), certificate],
         ports: ports(&spec),
     };
     let unit = local.put(at, address.direct, &process).await?;
     if !local.is_off(at) {
         local.ready(&want.id, at, &unit, READY_WITHIN).await?;
+        has_read(local, &want.id, at, &text).await?;
         let on = spec
             .targets
             .iter()
@@ -130,6 +136,29 @@ pub(crate) async fn remove(local: &Local, id: &ResourceId) -> Result<(), Provide
     )
     .await?;
     local.forget(id)
+}
+
+/// Afterwards the process that answers has read `text`. HAProxy can lose a signal that comes while it still works on
+/// the one before, so it is told again.
+async fn has_read(local: &Local, id: &ResourceId, at: At<'_>, text: &str) -> Result<(), ProviderError> {
+    let admin: Admin = admin(local, at.region, at.host)?;
+    let wanted = haproxy::version(text);
+    let mut detail = String::new();
+    for told in 0..=RELOADS {
+        if told > 0 {
+            local.running(at.region)?.reload(at.host, UNIT).await?;
+        }
+        let deadline = Instant::now() + READS_WITHIN;
+        while Instant::now() < deadline {
+            detail = match admin.version().await {
+                Ok(version) if version.as_deref() == wanted => return Ok(()),
+                Ok(_) => "HAProxy goes on with an older configuration; its log says why".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    }
+    Err(ProviderError::NotReady { id: id.clone(), detail })
 }
 
 /// Its configuration, as [`ensure`] would write it.

@@ -99,11 +99,20 @@ impl Supervisor<'_> {
 
     /// Afterwards the unit is ending, to be started again.
     pub(crate) async fn restart(&self, host: &str, unit: &str) -> Result<(), ProviderError> {
-        let path = format!("/hosts/{host}/units/{unit}/restart");
+        self.tell(host, unit, "restart").await
+    }
+
+    /// Afterwards the unit was told to read its configuration again.
+    pub(crate) async fn reload(&self, host: &str, unit: &str) -> Result<(), ProviderError> {
+        self.tell(host, unit, "reload").await
+    }
+
+    async fn tell(&self, host: &str, unit: &str, verb: &str) -> Result<(), ProviderError> {
+        let path = format!("/hosts/{host}/units/{unit}/{verb}");
         let asked = self.request(reqwest::Method::POST, &path, Duration::from_secs(5)).await;
         asked.map(drop).map_err(|error| ProviderError::Other {
             what: format!(
-                "the supervisor of {} does not restart {unit} on {host}: {error}",
+                "the supervisor of {} does not {verb} {unit} on {host}: {error}",
                 self.region
             ),
         })
