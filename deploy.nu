@@ -33,5 +33,5 @@ def main [
         }
     }
     if $region == null { wait streaming --timeout $timeout }
-    ha lag --check | select region node role state lag lag_bytes verdict error
+    ha lag --check | select region node role state lag verdict lag_bytes error
 }
