@@ -101,6 +101,18 @@ pub fn stream_name(node: &str) -> String {
     format!("ha_{plain}")
 }
 
+/// The name a node streams under in one epoch. `synchronous_standby_names` lists only names of its own epoch, so that
+/// PostgreSQL itself checks the fencing token on every commit.
+pub fn epoch_stream_name(node: &str, epoch: u64) -> String {
+    format!("{}_e{epoch}", stream_name(node))
+}
+
+/// The stream name without its epoch, and the epoch; none for a name that has none.
+pub fn parse_epoch_stream_name(name: &str) -> Option<(&str, u64)> {
+    let (stream, epoch) = name.rsplit_once("_e")?;
+    Some((stream, epoch.parse().ok()?))
+}
+
 /// `relay.json`: what the relay of one region listens on, and how it knows who calls.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

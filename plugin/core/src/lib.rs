@@ -4,6 +4,7 @@
 //! dependency that could. Times are arguments.
 
 pub mod agent;
+pub mod agreement;
 pub mod budget;
 pub mod check;
 pub mod config;

@@ -15,6 +15,19 @@ impl Lsn {
     }
 }
 
+/// How far a log goes. Of two, the one on the higher timeline goes further, however many bytes the other has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Position {
+    pub timeline: u32,
+    pub lsn: Lsn,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} on timeline {}", self.lsn, self.timeline)
+    }
+}
+
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("\"{0}\" is not a log position; expected two hexadecimal halves, as in 0/3000060")]
 pub struct BadLsn(String);
