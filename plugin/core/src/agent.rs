@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::{FailoverPolicy, SyncMode, Timing};
+
 /// Everything a guard must be told; what it can observe is not in here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,6 +30,38 @@ pub struct GuardConfig {
     pub sample_interval_ms: u64,
     /// Status changes are appended here, one JSON object a line.
     pub events: PathBuf,
+    pub failover: FailoverConfig,
+}
+
+/// What the guard needs to agree with the others on who is primary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FailoverConfig {
+    /// As declared; the mode in force lies in the store (`ha db sync-mode`).
+    pub sync_mode: SyncMode,
+    pub timing: Timing,
+    pub policy: FailoverPolicy,
+    /// All nodes that vote, this one included.
+    pub nodes: Vec<NodePolicy>,
+    /// Admin sockets of the region's HAProxy processes: writes are turned by them at once.
+    pub balancers: Vec<PathBuf>,
+    /// Fsynced: the highest epoch promised, the last epoch this node was promoted in.
+    pub promise: PathBuf,
+    /// Gone after a reboot: the start permit and the deadman's deadline.
+    pub runtime_dir: PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodePolicy {
+    pub node: String,
+    pub region: String,
+    /// A witness has no data: it votes and keeps the store.
+    pub data: bool,
+    /// Lower is preferred among equals.
+    pub priority: u32,
+    /// Why it is never made primary: a whole sentence.
+    pub forbidden: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

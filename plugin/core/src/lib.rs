@@ -8,6 +8,7 @@ pub mod agreement;
 pub mod budget;
 pub mod check;
 pub mod config;
+pub mod decide;
 pub mod desired;
 pub mod event;
 pub mod finding;

@@ -64,6 +64,18 @@ pub struct DatabaseReport {
     pub started_at: Option<Timestamp>,
     /// Connections in use and allowed.
     pub connections: Option<(u32, u32)>,
+    /// Which replicas a commit waits for (`synchronous_standby_names`).
+    #[serde(default)]
+    pub names: Option<String>,
+    /// Of the last checkpoint, or restart point: `pg_rewind` from here is wrong while it is below `timeline`.
+    #[serde(default)]
+    pub control_timeline: Option<u32>,
+    /// Commits that wait for a replica now.
+    #[serde(default)]
+    pub waiting: u32,
+    /// Roles, databases and pairs of them whose `synchronous_commit` lets commits return unreplicated.
+    #[serde(default)]
+    pub weak_roles: Vec<String>,
 }
 
 /// As observed, never as declared.
@@ -76,9 +88,19 @@ pub enum NodeRole {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sender {
+    /// The name it streams under, without the epoch.
     pub node: String,
+    /// The whole name, as `synchronous_standby_names` has it.
+    #[serde(default)]
+    pub application_name: String,
+    /// Whose primary it believes to follow.
+    #[serde(default)]
+    pub epoch: Option<u64>,
     pub state: String,
     pub sync_state: String,
+    /// On its disk: what an acknowledgement rests on.
+    #[serde(default)]
+    pub flushed: Option<Lsn>,
     pub replayed: Option<Lsn>,
     /// Since the replica last answered.
     pub silence: Option<Duration>,

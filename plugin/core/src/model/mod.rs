@@ -1,5 +1,6 @@
 //! A workspace as it was written: typed, complete, and with nothing observed in it.
 
+mod failover;
 mod time;
 
 use std::collections::BTreeMap;
@@ -7,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use failover::FailoverPolicy;
 pub use time::{Timing, TimingProfile};
 
 use crate::{

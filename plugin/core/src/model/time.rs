@@ -16,7 +16,8 @@ pub enum TimingProfile {
 }
 
 /// The constants of one profile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Timing {
     pub renew: Duration,
     pub call_timeout: Duration,
@@ -28,6 +29,18 @@ pub struct Timing {
     pub probe_interval: Duration,
     pub probe_failures: u32,
     pub probe_timeout: Duration,
+}
+
+impl Timing {
+    /// A replica reports to its primary each second; one that is silent for three times as long is not counted on.
+    pub const fn sender_patience(&self) -> Duration {
+        Duration::from_secs(3)
+    }
+
+    /// Until an observer that hears nothing at all says so.
+    pub fn detect(&self) -> Duration {
+        self.probe_interval * self.probe_failures + self.probe_timeout
+    }
 }
 
 impl TimingProfile {
