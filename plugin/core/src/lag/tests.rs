@@ -33,6 +33,10 @@ fn report(region: &str, node: &str, role: NodeRole) -> NodeReport {
             slots: Vec::new(),
             started_at: None,
             connections: None,
+            names: None,
+            control_timeline: None,
+            waiting: 0,
+            weak_roles: Vec::new(),
         },
         samples: Vec::new(),
         store: StoreReport::default(),
@@ -322,6 +326,9 @@ fn a_replica_that_has_just_begun_is_vouched_for_by_its_primary() {
         if let Ok(report) = &mut view.report {
             report.database.senders.push(Sender {
                 node: "ha_eu_db_1".into(),
+                application_name: "ha_eu_db_1_e1".into(),
+                epoch: Some(1),
+                flushed: Some(Lsn(500)),
                 state: state.into(),
                 sync_state: "async".into(),
                 replayed: Some(Lsn(500)),

@@ -6,6 +6,7 @@ use std::{
 };
 
 use ha_core::{
+    agent::parse_epoch_stream_name,
     lsn::Lsn,
     report::{DatabaseReport, DatabaseState, NodeRole, Sender, Slot},
 };
@@ -66,7 +67,7 @@ select here.replica,
 
 /// Copies that are being made are not replicas yet. `reply_time` is told by the *replica's* clock.
 const SENDERS: &str = "
-select pid, application_name, state, sync_state, replay_lsn::text as replayed, reply_time::text as reply_time,
+select pid, application_name, state, sync_state, flush_lsn::text as flushed, replay_lsn::text as replayed, reply_time::text as reply_time,
        extract(epoch from clock_timestamp() - reply_time)::float8 as estimate
   from pg_stat_replication
  where state <> 'backup' and application_name <> 'pg_basebackup'
@@ -130,8 +131,16 @@ impl Observer {
                     .and_then(|age| now.checked_sub(age))
                     .unwrap_or(now),
             };
+            let application_name: String = get(row, "application_name")?;
+            let (node, epoch) = match parse_epoch_stream_name(&application_name) {
+                Some((stream, epoch)) => (stream.to_owned(), Some(epoch)),
+                None => (application_name.clone(), None),
+            };
             senders.push(Sender {
-                node: get(row, "application_name")?,
+                node,
+                application_name,
+                epoch,
+                flushed: lsn(get(row, "flushed")?)?,
                 state: get(row, "state")?,
                 sync_state: get(row, "sync_state")?,
                 replayed: lsn(get(row, "replayed")?)?,
@@ -169,6 +178,10 @@ fn read_node(row: &Row) -> Result<Observation, DataError> {
         slots: Vec::new(),
         started_at: Timestamp::from_microsecond((started_at * 1e6) as i64).ok(),
         connections: Some((number("connections")?, number("max_connections")?)),
+        names: None,
+        control_timeline: None,
+        waiting: 0,
+        weak_roles: Vec::new(),
     };
     Ok(Observation {
         report,

@@ -360,6 +360,11 @@ pub(super) mod tests {
                 "app_user": "app", "app_database": "app",
             },
             "store": {"endpoints": [], "tls": tls}, "peers": [], "sample_interval_ms": 1000, "events": "/events",
+            "failover": {
+                "sync_mode": "strict", "timing": ha_core::model::TimingProfile::Near.timing(),
+                "policy": ha_core::model::FailoverPolicy::default(), "nodes": [], "balancers": [],
+                "promise": "/promise.json", "runtime_dir": "/run",
+            },
         });
         serde_json::from_value(config).expect("a complete configuration")
     }

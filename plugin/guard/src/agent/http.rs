@@ -182,6 +182,10 @@ pub(super) mod tests {
             slots: Vec::new(),
             started_at: None,
             connections: None,
+            names: None,
+            control_timeline: None,
+            waiting: 0,
+            weak_roles: Vec::new(),
         };
         let report = NodeReport {
             workspace: "shop".into(),

@@ -326,6 +326,10 @@ fn unknown() -> DatabaseReport {
         slots: Vec::new(),
         started_at: None,
         connections: None,
+        names: None,
+        control_timeline: None,
+        waiting: 0,
+        weak_roles: Vec::new(),
     }
 }
 

@@ -10,7 +10,8 @@ use std::{
 };
 
 use ha_core::{
-    agent::{GuardConfig, Peer, PostgresConfig, StoreConfig, TlsFiles},
+    agent::{FailoverConfig, GuardConfig, NodePolicy, Peer, PostgresConfig, StoreConfig, TlsFiles},
+    model::{FailoverPolicy, SyncMode, TimingProfile},
     report::NodeReport,
 };
 use ha_data::postgres::{ConnectOptions, Host, Session, connect};
@@ -151,6 +152,25 @@ impl World {
                 .collect(),
             sample_interval_ms: 200,
             events: own.join("events.jsonl"),
+            failover: FailoverConfig {
+                sync_mode: SyncMode::Strict,
+                timing: TimingProfile::Near.timing(),
+                policy: FailoverPolicy::default(),
+                nodes: names
+                    .iter()
+                    .enumerate()
+                    .map(|(place, node)| NodePolicy {
+                        node: (*node).into(),
+                        region: format!("region-{place}"),
+                        data: true,
+                        priority: 10,
+                        forbidden: None,
+                    })
+                    .collect(),
+                balancers: Vec::new(),
+                promise: own.join("data/promise.json"),
+                runtime_dir: own.join("run"),
+            },
         }
     }
 

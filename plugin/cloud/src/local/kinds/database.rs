@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use ha_core::{
-    agent::{GuardConfig, Peer, PostgresConfig, StoreConfig, TlsFiles},
+    agent::{FailoverConfig, GuardConfig, NodePolicy, Peer, PostgresConfig, StoreConfig, TlsFiles},
+    model::{FailoverPolicy, SyncMode, TimingProfile},
     resource::{Kind, Resource, ResourceId},
     unit::{Ready, StopSignal},
 };
@@ -48,6 +49,8 @@ pub(crate) struct DatabaseSpec {
     settings: BTreeMap<String, String>,
     /// `region/server` of the other nodes.
     pub(crate) peers: Vec<String>,
+    sync_mode: SyncMode,
+    timing: TimingProfile,
 }
 
 /// Afterwards the node is a primary that can be written, or a replica that streams.
@@ -206,6 +209,14 @@ fn config(
     let mut places = spec.peers.clone();
     places.push(format!("{}/{}", at.region, at.host));
     let mut nodes = nodes::read(&places)?;
+    let policies = nodes.iter().map(|node| NodePolicy {
+        node: node.name.clone(),
+        region: node.region.clone(),
+        data: true,
+        priority: 10,
+        forbidden: None,
+    });
+    let policies = policies.collect();
     let own = nodes.pop().map_or_else(|| at.host.to_owned(), |node| node.name);
     let mut peers = Vec::new();
     for node in nodes {
@@ -257,5 +268,14 @@ fn config(
         peers,
         sample_interval_ms: u64::try_from(SAMPLE_EVERY.as_millis()).unwrap_or(u64::MAX),
         events: local.layout.region(at.region).events(),
+        failover: FailoverConfig {
+            sync_mode: spec.sync_mode,
+            timing: spec.timing.timing(),
+            policy: FailoverPolicy::default(),
+            nodes: policies,
+            balancers: Vec::new(),
+            promise: host.data("promise.json"),
+            runtime_dir: sockets(local, at)?,
+        },
     })
 }
