@@ -235,6 +235,7 @@ fn node(number: u64) -> lag::NodeView {
             samples,
             store: StoreReport::default(),
             guard_version: "0".into(),
+            agreement: None,
         }),
     }
 }

@@ -1,11 +1,18 @@
 //! What a guard says about its node: `GET /report` answers this, as JSON.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::lsn::Lsn;
+use crate::{
+    agreement::{Epoch, Node, Phase, Sealed, Verdict},
+    lsn::Lsn,
+    model::SyncMode,
+};
 
 /// One look at one database node. Ages are measured by the node's own clock, so that clocks need not agree.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +29,50 @@ pub struct NodeReport {
     pub samples: Vec<WalSample>,
     pub store: StoreReport,
     pub guard_version: String,
+    /// Who may write, as this guard sees it; none of a guard that never read a term.
+    #[serde(default)]
+    pub agreement: Option<AgreementReport>,
+}
+
+/// What a guard knows of the agreement, and its own part in it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AgreementReport {
+    pub epoch: Epoch,
+    pub phase: Phase,
+    pub leader: Node,
+    /// In force, which is not always the declared one (`ha db sync-mode`).
+    pub mode: SyncMode,
+    pub voters: BTreeSet<Node>,
+    /// Remote acknowledgements that a commit waits for.
+    pub acks: u32,
+    /// Since this guard saw the term change last.
+    pub since: Duration,
+    /// This node acknowledges nothing for an epoch below.
+    pub promised: Epoch,
+    pub sealed: Option<Sealed>,
+    /// The leader: until it must have renewed the lease.
+    pub lease_left: Option<Duration>,
+    /// Writes may be routed here.
+    pub serves_writes: bool,
+    pub blocked: Option<BlockedReport>,
+    /// By name (FAILOVER.md §20), each with what is wrong.
+    pub alerts: Vec<(String, String)>,
+    /// Work on the database that is under way.
+    pub doing: Option<String>,
+    /// Nothing happens by itself: who said so, and why.
+    pub paused: Option<String>,
+    /// What this guard says of each node, from its own place.
+    pub votes: BTreeMap<Node, Verdict>,
+}
+
+/// Something should be done and is not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockedReport {
+    /// `ha::failover::cooldown`
+    pub code: String,
+    pub why: String,
+    /// What to type.
+    pub help: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -41,6 +41,7 @@ fn report(region: &str, node: &str, role: NodeRole) -> NodeReport {
         samples: Vec::new(),
         store: StoreReport::default(),
         guard_version: "0".into(),
+        agreement: None,
     }
 }
 
