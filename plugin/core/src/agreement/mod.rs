@@ -18,6 +18,7 @@ pub use history::{History, StepTook};
 pub use keys::Keys;
 pub use member::{Follows, Lease, Member, Need, Pause, Sealed, Verdict};
 pub use quorum::{furthest, is_quorum, seals_needed};
+pub(crate) use term::names_of;
 pub use term::{AcceptLoss, Ancestor, Campaign, Phase, Reason, Switch, SwitchEnd, SwitchOutcome, Term, diverged};
 
 /// The name of a database server; unique in the workspace.

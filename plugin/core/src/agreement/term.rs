@@ -136,6 +136,9 @@ pub struct Term {
     /// Remote acknowledgements that a commit waits for.
     pub acks: u32,
     pub mode: SyncMode,
+    /// Nodes that an operator left out of the voters (`ha db voters --drop`); they may stream all the same.
+    #[serde(default)]
+    pub excluded: BTreeSet<Node>,
     /// Where `timeline` came from, oldest first.
     pub lineage: Vec<Ancestor>,
     pub campaign: Option<Campaign>,
@@ -166,6 +169,7 @@ impl Term {
             voters,
             acks,
             mode,
+            excluded: BTreeSet::new(),
             lineage,
             campaign: None,
             switch: None,
@@ -349,6 +353,15 @@ impl Term {
         let mut next = self.clone();
         next.voters = voters;
         next.acks = acks;
+        by.clone_into(&mut next.changed_by);
+        next.changed_at = at;
+        next
+    }
+
+    /// Who is to be left out of the voters; the leader then drops or adds them step by step.
+    pub fn with_excluded(&self, excluded: BTreeSet<Node>, by: &str, at: Timestamp) -> Self {
+        let mut next = self.clone();
+        next.excluded = excluded;
         by.clone_into(&mut next.changed_by);
         next.changed_at = at;
         next

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    agreement::{Epoch, Node, Reason},
+    agreement::{Epoch, Need, Node, Reason},
     lsn::Position,
 };
 
@@ -25,6 +25,8 @@ pub enum Action {
         detail: String,
         /// The lease must not have been renewed since it was seen.
         compare_lease: bool,
+        /// Fewer seals than a quorum will do, because the old primary is known to write no more: how that is known.
+        fenced: Option<String>,
     },
     /// This node is made primary, of these seals.
     Choose {
@@ -48,20 +50,22 @@ pub enum Action {
     },
     /// The database runs as a sealed standby; it acknowledges nothing.
     StartSealed,
-    /// The present leader's own database, as the primary that it is.
+    /// The present leader's own database, as the primary that it is; also when a fence had left it sealed.
     StartPrimary {
         names: String,
     },
     /// No process of the database is left, fast: level 2 of FAILOVER.md §9; what is left on disk acknowledges nothing.
     Fence,
-    /// A clean stop, as long as it may take.
-    Stop,
+    /// As [`Action::Fence`], and the data is marked as ruined: it was made primary outside any campaign, so its timeline
+    /// may bear the number of another one. Only copied anew.
+    Disown,
     /// To the primary of this epoch, on the timeline of the epoch.
     Promote {
         epoch: Epoch,
         names: String,
     },
-    /// `synchronous_standby_names`, seen in force.
+    /// `synchronous_standby_names`, seen in force. From empty names by way of the fenced ones and a commit that is seen
+    /// waiting: only then does every session obey.
     SetNames {
         names: String,
     },
@@ -69,8 +73,6 @@ pub enum Action {
     TakeBarrier {
         names: String,
     },
-    /// A commit is seen waiting, so the names in force are obeyed by every session.
-    ProveWaiting,
     /// The checkpoint is on the present timeline afterwards.
     Checkpoint,
     Follow {
@@ -90,8 +92,6 @@ pub enum Action {
     HandOver {
         to: Node,
     },
-    /// Sessions that wait for an acknowledgement that cannot come are ended; never cancelled.
-    EndWaiting,
 }
 
 impl Action {
@@ -144,6 +144,9 @@ pub struct Decision {
     /// The database may go on as primary for so long without another decision; none when it is no primary. What the
     /// deadman process is told.
     pub allowed: Option<Duration>,
+    /// Its data must be rebuilt before it can follow; told to the leader, who drops it from the voters first. A node in
+    /// need does not count as sealed.
+    pub need: Option<Need>,
     /// Things a person should know, by alert name (FAILOVER.md §20).
     pub alerts: Vec<(&'static str, String)>,
 }

@@ -24,8 +24,6 @@ pub struct Facts {
     pub votes: BTreeMap<Node, Verdict>,
     /// Taken after the names it belongs to were in force everywhere.
     pub barrier: Option<Barrier>,
-    /// Drawn anew for each campaign, so that two guards seldom start at once.
-    pub patience: Duration,
     /// Work on the database that has not ended yet. Only what does not touch the database is decided meanwhile.
     pub busy: Option<Job>,
 }
@@ -201,6 +199,11 @@ impl Facts {
 
     pub fn member(&self, node: &str) -> Option<&Member> {
         self.store.members.get(node).map(|seen| &seen.member)
+    }
+
+    /// Where the log ended when `names` were in force for every sender.
+    pub(super) fn database_barrier(&self, names: &str) -> Option<Lsn> {
+        self.barrier.as_ref().filter(|it| it.names == names).map(|it| it.lsn)
     }
 
     /// The nodes that have data.

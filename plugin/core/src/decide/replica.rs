@@ -1,0 +1,139 @@
+//! Everybody but the leader of the present epoch.
+
+use super::{action::Action, cycle::Cycle, down, facts::Process};
+use crate::{
+    agreement::{Epoch, Need, Term, diverged},
+    report::NodeRole,
+};
+
+pub(super) fn run(cycle: &mut Cycle<'_>, term: &Term) {
+    let facts = cycle.facts;
+    let leader = term.leader.clone();
+    let database = &facts.database;
+    if !facts.settings.nodes.get(facts.me()).is_none_or(|it| it.data) {
+        return down::run(cycle, term);
+    }
+    match (database.process, database.role) {
+        (Process::Running, Some(NodeRole::Primary)) => second_primary(cycle, term),
+        (Process::Running, Some(NodeRole::Replica)) => {
+            replica(cycle, term);
+            down::run(cycle, term);
+        }
+        (Process::Stopped { .. }, _) => {
+            if !cycle.paused("the database is stopped") {
+                let why = format!("{leader} leads; what this node holds is seen when it runs without an upstream");
+                cycle.act(Action::StartSealed, why);
+            }
+            down::run(cycle, term);
+        }
+        (Process::Absent, _) => {
+            down::run(cycle, term);
+            if reachable(cycle, term) && !cycle.paused("there is no data here") {
+                cycle.act(
+                    Action::Copy { from: leader.clone() },
+                    format!("there is no data here, and {leader} leads"),
+                );
+            }
+        }
+        (Process::Ruined, _) => {
+            let need = Need {
+                copy: true,
+                why: "an earlier rebuild stopped half-way, or the data was made primary outside any campaign"
+                    .to_owned(),
+            };
+            rebuild(cycle, term, need);
+            down::run(cycle, term);
+        }
+        (Process::Starting { .. } | Process::Running, _) => down::run(cycle, term),
+    }
+}
+
+fn second_primary(cycle: &mut Cycle<'_>, term: &Term) {
+    let facts = cycle.facts;
+    let timeline = facts.database.position.map_or(0, |it| it.timeline);
+    let why = format!(
+        "{} leads epoch {}, and this database is primary on timeline {timeline}",
+        term.leader, term.epoch
+    );
+    cycle.alert("PrimaryElectionConflict", why.clone());
+    if cycle.paused(&why) {
+        return;
+    }
+    // Whoever was promoted by a campaign wrote so down first. The first epoch's primary was made, not promoted.
+    let first = term.lineage.first().map_or(term.timeline, |it| it.timeline);
+    let made_here = timeline <= first || Epoch::from(timeline) == facts.promise.promoted;
+    if made_here {
+        cycle.act(Action::Fence, why);
+    } else {
+        cycle.act(Action::Disown, format!("{why}, which no campaign made"));
+    }
+}
+
+fn replica(cycle: &mut Cycle<'_>, term: &Term) {
+    let facts = cycle.facts;
+    let database = &facts.database;
+    let Some(position) = database.position else { return };
+    let need = database
+        .need
+        .clone()
+        .or_else(|| cycle.orphan(term).map(|why| Need { copy: true, why }))
+        .or_else(|| diverged(position, term.timeline, &term.lineage).map(|why| Need { copy: false, why }));
+    if let Some(need) = need {
+        return rebuild(cycle, term, need);
+    }
+    let follows = database
+        .follows
+        .as_ref()
+        .is_some_and(|(node, epoch)| *node == term.leader && *epoch == term.epoch);
+    if follows {
+        cycle.decision.serve.replica = true;
+        return;
+    }
+    if facts.store.pause.is_some() {
+        return;
+    }
+    let (node, epoch) = (term.leader.clone(), term.epoch);
+    let why = format!("{node} leads epoch {epoch}, and all that this node has is its log, too");
+    cycle.act(Action::Follow { node, epoch }, why);
+}
+
+/// A voter waits until it is none: half of a rebuilt log must not be counted on. Where commits could not wait for anybody
+/// else, nothing is acknowledged meanwhile, and it need not.
+fn rebuild(cycle: &mut Cycle<'_>, term: &Term, need: Need) {
+    let facts = cycle.facts;
+    let counted = term.voters.contains(facts.me()) && term.voters.len() > term.acks as usize + 1;
+    let checkpointed = facts.member(&term.leader).and_then(|it| it.checkpointed) == Some(term.timeline);
+    let why = need.why.clone();
+    let copy = need.copy;
+    cycle.decision.need = Some(need);
+    if !reachable(cycle, term) || cycle.paused(&why) {
+        return;
+    }
+    if counted {
+        return cycle.block(
+            "ha::rejoin::voter",
+            format!("{why}; it is rebuilt as soon as {} counts on it no more", term.leader),
+            "it waits for another voter to have all that was acknowledged",
+        );
+    }
+    if !copy && !checkpointed {
+        return cycle.block(
+            "ha::rejoin::checkpoint",
+            format!(
+                "{why}; it is rewound as soon as {} has a checkpoint on timeline {}",
+                term.leader, term.timeline
+            ),
+            "it asks for one by itself",
+        );
+    }
+    let from = term.leader.clone();
+    cycle.act(Action::Rebuild { from, copy }, why);
+}
+
+/// The leader reports, so there is somebody to copy.
+fn reachable(cycle: &Cycle<'_>, term: &Term) -> bool {
+    let facts = cycle.facts;
+    let seen = facts.store.members.get(&term.leader);
+    facts.store.answers
+        && seen.is_some_and(|seen| seen.age <= down::patience(facts) && seen.member.role == Some(NodeRole::Primary))
+}
