@@ -1,0 +1,53 @@
+//! Who follows a new primary, and who must be rebuilt first.
+
+use super::*;
+
+fn epoch_two(node: &str, position: Position) -> Facts {
+    let term = sealing(Some("b"))
+        .publish("b", Lsn(100), 1, &[], Timestamp::UNIX_EPOCH)
+        .expect("chosen");
+    let mut facts = with_term(facts(node), term);
+    let leader = &mut facts.store.members.get_mut("b").expect("there").member;
+    (leader.role, leader.checkpointed) = (Some(NodeRole::Primary), Some(2));
+    facts.database.role = Some(NodeRole::Replica);
+    facts.database.position = Some(position);
+    facts.database.follows = None;
+    facts
+}
+
+#[test]
+fn a_replica_follows_the_new_primary_only_if_all_it_has_is_its_log_too() {
+    let follow = Action::Follow {
+        node: "b".into(),
+        epoch: 2,
+    };
+    assert_eq!(actions(&epoch_two("c", at(1, 100))), [follow.clone()]);
+    let facts = epoch_two("c", at(1, 101));
+    assert_eq!((actions(&facts), blocked(&facts)), (vec![], "ha::rejoin::voter"));
+    assert!(decide(&facts).need.is_some_and(|need| !need.copy));
+    let mut dropped = facts;
+    dropped.store.term.as_mut().expect("there").voters.remove("c");
+    let rebuild = |copy| Action::Rebuild { from: "b".into(), copy };
+    assert_eq!(actions(&dropped), [rebuild(false)]);
+    dropped.store.members.get_mut("b").expect("there").member.checkpointed = Some(1);
+    assert_eq!(blocked(&dropped), "ha::rejoin::checkpoint");
+    dropped.database.need = Some(Need {
+        copy: true,
+        why: "rewind failed".into(),
+    });
+    assert_eq!(actions(&dropped), [rebuild(true)]);
+    dropped.database.process = Process::Ruined;
+    assert_eq!(actions(&dropped), [rebuild(true)]);
+}
+
+#[test]
+fn an_old_primary_comes_back_sealed_and_an_empty_node_as_a_copy() {
+    let mut facts = epoch_two("a", at(1, 100));
+    facts.database.process = stopped(SECOND);
+    facts.database.role = None;
+    assert_eq!(actions(&facts), [Action::StartSealed]);
+    facts.database.process = Process::Absent;
+    assert_eq!(actions(&facts), [Action::Copy { from: "b".into() }]);
+    facts.store.members.get_mut("b").expect("there").age = 10 * SECOND;
+    assert_eq!(actions(&facts), []);
+}
