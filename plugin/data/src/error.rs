@@ -60,6 +60,33 @@ pub enum DataError {
     GuardOwned(Vec<String>),
     #[error("the setting {name} cannot be used: {reason}")]
     BadSetting { name: String, reason: String },
+    /// What was asked is for replicas only.
+    #[error("the database at {address} is a primary; stop it first")]
+    NotReplica { address: String },
+    /// What was asked is for folders at rest only.
+    #[error("a server runs on {path}; stop it first")]
+    Running { path: PathBuf },
+    /// A rewind of this folder began and did not end: it holds parts of two databases.
+    #[error("a rewind of {path} did not end; it must be copied anew")]
+    Ruined { path: PathBuf },
+    /// PostgreSQL would take another number than the one that was given out.
+    #[error("{path} exists, so that timeline {wanted} cannot be given to this database; begin a later epoch")]
+    TimelineTaken { path: PathBuf, wanted: u32 },
+    /// It writes, and not on the timeline that was given out: stop it at once.
+    #[error("the database at {address} is primary on timeline {found}, not {wanted}; it must be copied anew")]
+    WrongTimeline { address: String, found: u32, wanted: u32 },
+    /// `pg_rewind` would find a wrong fork.
+    #[error(
+        "the last checkpoint of {address} is on timeline {control}, it writes on {timeline}; run CHECKPOINT there and try again"
+    )]
+    NoCheckpoint {
+        address: String,
+        control: u32,
+        timeline: u32,
+    },
+    /// Nothing was changed; only a copy helps.
+    #[error("{path} cannot be rewound: {reason}; copy it anew")]
+    CannotRewind { path: PathBuf, reason: String },
 }
 
 impl DataError {

@@ -10,9 +10,9 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use ha_core::agent::PostgresConfig;
+use ha_core::{agent::PostgresConfig, agreement::FENCED_NAMES};
 
-use super::{ADMIN_USER, beside, follow, process, program, settings};
+use super::{ADMIN_USER, beside, control::control, follow, process, program, seal, settings};
 use crate::DataError;
 
 /// What stands where the data should be.
@@ -24,6 +24,8 @@ pub enum DataDir {
         /// It will start as a replica.
         standby: bool,
     },
+    /// A rewind of it began and did not end. Never to be started; [`set_aside`] makes way for a copy.
+    Ruined,
 }
 
 /// What the data folder holds. An error when it holds something else, or is of another major version than the
@@ -55,20 +57,22 @@ pub async fn data_dir(config: &PostgresConfig) -> Result<DataDir, DataError> {
             installed,
         });
     }
-    let args = ["-D".to_owned(), dir.display().to_string()];
-    let printed = program::run(config, "pg_controldata", &args, dir).await?;
-    let system_identifier = printed
-        .lines()
-        .find_map(|line| line.strip_prefix("Database system identifier:"))
-        .map(|value| value.trim().to_owned())
-        .ok_or_else(|| DataError::BadFile {
-            path: dir.join("global/pg_control"),
-            reason: "names no system identifier; it is damaged".to_owned(),
-        })?;
+    if is_ruined(config) {
+        return Ok(DataDir::Ruined);
+    }
     Ok(DataDir::Present {
-        system_identifier,
+        system_identifier: control(config).await?.system_identifier,
         standby: dir.join("standby.signal").exists(),
     })
+}
+
+/// Beside the data folder while it is being rewound: within it, the rewind would remove it.
+pub(super) fn rewinding(config: &PostgresConfig) -> PathBuf {
+    beside(&config.data_dir, ".rewinding")
+}
+
+pub(super) fn is_ruined(config: &PostgresConfig) -> bool {
+    rewinding(config).exists()
 }
 
 /// `15`
@@ -99,20 +103,22 @@ pub async fn init(config: &PostgresConfig, node: &str) -> Result<(), DataError> 
     let made = async {
         program::run(config, "initdb", &args, &new).await?;
         write_config_in(config, node, &new)?;
+        // Nothing is acknowledged before somebody says to whom.
+        seal::write_auto_conf(&new, FENCED_NAMES)?;
         finish(config, &new)
     };
     or_clear(config, made.await).await
 }
 
-/// The folder's `postgresql.conf` and `pg_hba.conf`, and the replication passfile, say what `config` says.
+/// The folder's `postgresql.conf` and `pg_hba.conf` say what `config` says. Whom it follows and whom its commits wait
+/// for is not in there.
 pub fn write_config(config: &PostgresConfig, node: &str) -> Result<(), DataError> {
     write_config_in(config, node, &config.data_dir)
 }
 
 pub(super) fn write_config_in(config: &PostgresConfig, node: &str, dir: &Path) -> Result<(), DataError> {
     follow::write_private(&dir.join("postgresql.conf"), &settings::postgresql_conf(config, node)?)?;
-    follow::write_private(&dir.join("pg_hba.conf"), &settings::pg_hba_conf(config)?)?;
-    follow::write_passfile(config)
+    follow::write_private(&dir.join("pg_hba.conf"), &settings::pg_hba_conf(config)?)
 }
 
 /// A fresh name for something in the making; remains of earlier attempts are gone.
@@ -133,6 +139,8 @@ pub(super) async fn begin(config: &PostgresConfig) -> Result<PathBuf, DataError>
 /// What was made now has its name, also after a power cut.
 pub(super) fn finish(config: &PostgresConfig, new: &Path) -> Result<(), DataError> {
     let dir = &config.data_dir;
+    // The mark was about a folder that had this name before.
+    process::remove(&rewinding(config))?;
     let renamed = (|| {
         fs::rename(new, dir)?;
         fs::File::open(dir.parent().unwrap_or(dir))?.sync_all()
@@ -210,7 +218,8 @@ pub async fn set_aside(config: &PostgresConfig) -> Result<(), DataError> {
         fs::rename(dir, outdated(config))?;
         fs::File::open(dir.parent().unwrap_or(dir))?.sync_all()
     })();
-    moved.map_err(DataError::file(dir))
+    moved.map_err(DataError::file(dir))?;
+    process::remove(&rewinding(config))
 }
 
 /// What [`set_aside`] kept is gone. For when the data folder is complete again.

@@ -1,6 +1,6 @@
-//! A replica made from a running primary, and the slots that keep what replicas still need.
+//! A replica made from a running primary.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use ha_core::{
     agent::{PostgresConfig, stream_name},
@@ -10,9 +10,11 @@ use ha_core::{
 use super::{
     ADMIN_DATABASE, ADMIN_USER, REPLICATION_USER,
     cluster::{begin, finish, or_clear, write_config_in},
-    connect::{ConnectOptions, Host, Session, connect},
+    connect::{ConnectOptions, Host, connect},
     follow::{self, Upstream},
-    program,
+    process, program, seal,
+    slots::ensure_slots,
+    timeline::read_history,
 };
 use crate::DataError;
 
@@ -56,49 +58,6 @@ pub async fn prepare_upstream(
         )));
     }
     ensure_slots(&session, &[stream_name(node)]).await.map(drop)
-}
-
-/// Each of these physical slots exists and holds the log back. Answers with those that were made now.
-pub async fn ensure_slots(session: &Session, slots: &[String]) -> Result<Vec<String>, DataError> {
-    let mut made = Vec::new();
-    for slot in slots {
-        // One that was invalidated (its node stayed away for too long) keeps nothing any more.
-        session
-            .execute(
-                "select pg_drop_replication_slot(slot_name) from pg_replication_slots
-                  where slot_name = $1::text::name and wal_status = 'lost' and not active",
-                &[slot],
-            )
-            .await
-            .map_err(|error| session.error(&error))?;
-        let created = session
-            .execute(
-                "select pg_create_physical_replication_slot($1::text::name, true)
-                  where not exists (select from pg_replication_slots where slot_name = $1::text::name)",
-                &[slot],
-            )
-            .await;
-        match created.map_err(|error| session.error(&error)) {
-            Ok(0) => {}
-            Ok(_) => made.push(slot.clone()),
-            // Made by somebody else in the same moment.
-            Err(DataError::Refused { code, .. }) if code == "42710" => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(made)
-}
-
-/// This slot is gone, unless somebody streams from it. Answers whether it was removed now.
-pub async fn drop_slot(session: &Session, slot: &str) -> Result<bool, DataError> {
-    let dropped = session
-        .execute(
-            "select pg_drop_replication_slot(slot_name) from pg_replication_slots
-              where slot_name = $1::text::name and not active",
-            &[&slot],
-        )
-        .await;
-    dropped.map(|rows| rows > 0).map_err(|error| session.error(&error))
 }
 
 /// What an upstream says about following it from a position on.
@@ -162,27 +121,24 @@ pub async fn ask_upstream(
     })
 }
 
-/// `1\t0/3000000\treason` a line; comments and empty lines may be between.
-fn read_history(text: &str) -> Option<Vec<(u32, Lsn)>> {
-    let lines = text.lines().map(str::trim);
-    lines
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(|line| {
-            let mut words = line.split_whitespace();
-            Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
-        })
-        .collect()
-}
-
-/// The data folder is a copy of the upstream and will follow it. Needs [`prepare_upstream`].
+/// The data folder is a copy of the upstream; started it is a sealed standby: it follows nobody until it is told to.
+/// Needs [`prepare_upstream`].
 ///
-/// Dying half-way leaves nothing under the folder's name; the next call begins anew.
+/// It streams under a name that no epoch counts on, with a passfile of its own: sealing this node has nothing to do
+/// with it. Dying half-way leaves nothing under the folder's name; the next call begins anew.
 pub async fn copy(config: &PostgresConfig, node: &str, upstream: &Upstream) -> Result<(), DataError> {
     let new = begin(config).await?;
-    follow::write_passfile(config)?;
+    seal::take_credential_away(config)?;
+    let passfile = super::beside(&config.data_dir, ".copy-passfile");
+    let line = follow::password_line(REPLICATION_USER, &config.replication_password_file)?;
+    follow::write_private(&passfile, &line)?;
+    let name = format!("{}_copy", stream_name(node));
     let args = [
         format!("--pgdata={}", new.display()),
-        format!("--dbname={}", follow::conninfo(config, node, upstream)),
+        format!(
+            "--dbname={}",
+            follow::conninfo(config, upstream, REPLICATION_USER, &name, &passfile)
+        ),
         format!("--slot={}", stream_name(node)),
         "--wal-method=stream".to_owned(),
         // Now rather than when the next one is due, minutes from here.
@@ -191,34 +147,15 @@ pub async fn copy(config: &PostgresConfig, node: &str, upstream: &Upstream) -> R
     ];
     let copied = async {
         program::run(config, "pg_basebackup", &args, &new).await?;
-        become_replica(config, node, upstream, &new)?;
+        write_config_in(config, node, &new)?;
+        // A copy carries the configuration of its source, `ALTER SYSTEM` included.
+        let copy = PostgresConfig {
+            data_dir: new.clone(),
+            ..config.clone()
+        };
+        seal::seal_folder(&copy).await?;
         finish(config, &new)
     };
-    or_clear(config, copied.await).await
-}
-
-/// A copy carries the configuration of its source, `ALTER SYSTEM` included.
-fn become_replica(config: &PostgresConfig, node: &str, upstream: &Upstream, dir: &Path) -> Result<(), DataError> {
-    write_config_in(config, node, dir)?;
-    follow::write_private(
-        &dir.join("postgresql.auto.conf"),
-        &follow::auto_conf(config, node, upstream),
-    )?;
-    follow::write_private(&dir.join("standby.signal"), "")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_history_names_where_each_timeline_ended() {
-        let text = "1\t0/3000148\tno recovery target specified\n\n# by hand\n2\t0/5000000\tbefore 2026-01-01\n";
-        assert_eq!(
-            read_history(text),
-            Some(vec![(1, Lsn(0x300_0148)), (2, Lsn(0x500_0000))])
-        );
-        assert_eq!(read_history(""), Some(Vec::new()));
-        assert_eq!(read_history("one\t0/3000148"), None);
-    }
+    let copied = or_clear(config, copied.await).await;
+    copied.and(process::remove(&passfile))
 }

@@ -1,4 +1,6 @@
 //! How a replica is told whom to follow: `primary_conninfo`, its slot and its password file.
+//!
+//! A replica that may follow has the password; one that is sealed has not (see [`super::seal`]).
 
 use std::{
     fs,
@@ -7,12 +9,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ha_core::agent::{PostgresConfig, stream_name};
+use ha_core::{
+    agent::{PostgresConfig, epoch_stream_name, parse_epoch_stream_name, stream_name},
+    agreement::{Epoch, FENCED_NAMES},
+};
 
 use super::{
     REPLICATION_USER,
     connect::{Session, read_password},
-    settings::quoted,
+    names::{self, PROMPT, within},
 };
 use crate::DataError;
 
@@ -23,15 +28,20 @@ pub struct Upstream {
     pub port: u16,
 }
 
-/// libpq's connection string of `node` towards its upstream. The password is in the passfile, the name is the one
-/// the upstream counts on. A dead line is noticed within five seconds.
-pub(super) fn conninfo(config: &PostgresConfig, node: &str, upstream: &Upstream) -> String {
-    let passfile = passfile(config);
+/// libpq's connection string towards an upstream, as `user` under `name`. The password is in the passfile. A dead line
+/// is noticed within five seconds.
+pub(super) fn conninfo(
+    config: &PostgresConfig,
+    upstream: &Upstream,
+    user: &str,
+    name: &str,
+    passfile: &Path,
+) -> String {
     let pairs: [(&str, &str); 16] = [
         ("host", &upstream.address),
         ("port", &upstream.port.to_string()),
-        ("user", REPLICATION_USER),
-        ("application_name", &stream_name(node)),
+        ("user", user),
+        ("application_name", name),
         ("passfile", &passfile.to_string_lossy()),
         ("sslmode", "verify-ca"),
         ("sslrootcert", &config.tls.ca.to_string_lossy()),
@@ -53,42 +63,42 @@ pub(super) fn conninfo(config: &PostgresConfig, node: &str, upstream: &Upstream)
     words.join(" ")
 }
 
-/// `postgresql.auto.conf` of a replica: the one file that `ALTER SYSTEM` changes too, so that a later change of
-/// upstream needs no restart and survives one.
-pub(super) fn auto_conf(config: &PostgresConfig, node: &str, upstream: &Upstream) -> String {
-    format!(
-        "# Written when this replica was made; ALTER SYSTEM changes it.\nprimary_conninfo = {}\nprimary_slot_name = {}\n",
-        quoted(&conninfo(config, node, upstream)),
-        quoted(&stream_name(node)),
-    )
-}
-
-/// The replica behind `session` follows `upstream` from now on, also after a restart. No restart is needed.
+/// The replica behind `session` follows `upstream` as the primary of `epoch`, also after a restart; no restart is
+/// needed. Commits for other epochs are not acknowledged by it: it streams under this one's name.
+///
+/// After an error it may follow or not; sealing undoes either, and repeating it ends the same.
 pub async fn follow(
     session: &Session,
     config: &PostgresConfig,
     node: &str,
     upstream: &Upstream,
+    epoch: Epoch,
 ) -> Result<(), DataError> {
-    write_passfile(config)?;
-    // What a setting is set to cannot be a parameter. It holds no secret.
-    let conninfo = conninfo(config, node, upstream).replace('\'', "''");
-    let escape = if conninfo.contains('\\') { "E" } else { "" };
-    let conninfo = conninfo.replace('\\', "\\\\");
-    for statement in [
-        format!("alter system set primary_conninfo = {escape}'{conninfo}'").as_str(),
-        "select pg_reload_conf()",
-    ] {
-        session
-            .batch_execute(statement)
-            .await
-            .map_err(|error| session.error(&error))?;
-    }
-    Ok(())
+    let name = epoch_stream_name(node, epoch);
+    let conninfo = conninfo(config, upstream, REPLICATION_USER, &name, &passfile(config));
+    let settings = [
+        names::alter("synchronous_standby_names", FENCED_NAMES),
+        names::alter("primary_slot_name", &stream_name(node)),
+        names::alter("primary_conninfo", &conninfo),
+    ];
+    let work = async {
+        let statements: Vec<&str> = settings.iter().map(String::as_str).collect();
+        names::run(session, &statements).await?;
+        write_passfile(config)?;
+        names::run(session, &["select pg_reload_conf()"]).await
+    };
+    within(PROMPT, &format!("telling {} whom to follow", session.address()), work).await
 }
 
-/// Address and port in a `primary_conninfo`; none when it follows nobody.
-pub(super) fn upstream_of(conninfo: &str) -> Option<(String, u16)> {
+/// What a `primary_conninfo` says.
+pub(super) struct Follows {
+    pub(super) address: String,
+    pub(super) port: u16,
+    pub(super) epoch: Option<Epoch>,
+}
+
+/// None when it follows nobody.
+pub(super) fn upstream_of(conninfo: &str) -> Option<Follows> {
     let value = |name: &str| {
         let start = conninfo
             .find(&format!("{name}='"))
@@ -100,8 +110,12 @@ pub(super) fn upstream_of(conninfo: &str) -> Option<(String, u16)> {
         };
         (!word.is_empty()).then(|| word.to_owned())
     };
-    let port = value("port").and_then(|port| port.parse().ok()).unwrap_or(5432);
-    Some((value("host")?, port))
+    let name = value("application_name");
+    Some(Follows {
+        address: value("host")?,
+        port: value("port").and_then(|port| port.parse().ok()).unwrap_or(5432),
+        epoch: name.and_then(|name| parse_epoch_stream_name(&name).map(|(_, epoch)| epoch)),
+    })
 }
 
 /// Beside the data folder, not in it: a copy of the folder must not carry it along.
@@ -109,11 +123,17 @@ pub(super) fn passfile(config: &PostgresConfig) -> PathBuf {
     super::beside(&config.data_dir, ".passfile")
 }
 
-/// The passfile holds the replication password as the password file has it now.
+/// The passfile holds the replication password as the password file has it now: a walreceiver of this node can log in.
 pub fn write_passfile(config: &PostgresConfig) -> Result<(), DataError> {
-    let password = read_password(&config.replication_password_file)?;
+    let line = password_line(REPLICATION_USER, &config.replication_password_file)?;
+    write_private(&passfile(config), &line)
+}
+
+/// A line of a passfile.
+pub(super) fn password_line(user: &str, password_file: &Path) -> Result<String, DataError> {
+    let password = read_password(password_file)?;
     let escaped = password.replace('\\', "\\\\").replace(':', "\\:");
-    write_private(&passfile(config), &format!("*:*:*:{REPLICATION_USER}:{escaped}\n"))
+    Ok(format!("*:*:*:{user}:{escaped}\n"))
 }
 
 /// The file holds `text` and only its owner reads it; seen whole or not at all.
@@ -137,36 +157,33 @@ pub(super) fn write_private(path: &Path, text: &str) -> Result<(), DataError> {
 mod tests {
     use super::*;
 
+    fn written(node: &str, epoch: Epoch) -> String {
+        let config = crate::postgres::settings::tests::config();
+        let upstream = Upstream {
+            address: "127.9.101.11".into(),
+            port: 5433,
+        };
+        let name = epoch_stream_name(node, epoch);
+        conninfo(&config, &upstream, REPLICATION_USER, &name, &passfile(&config))
+    }
+
     #[test]
     fn the_upstream_is_read_back_from_what_was_written() {
-        let config = crate::postgres::settings::tests::config();
-        let text = conninfo(
-            &config,
-            "us-db-1",
-            &Upstream {
-                address: "127.9.101.11".into(),
-                port: 5433,
-            },
+        let read = |text: &str| upstream_of(text).map(|it| (it.address, it.port, it.epoch));
+        assert_eq!(
+            read(&written("us-db-1", 7)),
+            Some(("127.9.101.11".into(), 5433, Some(7)))
         );
-        assert_eq!(upstream_of(&text), Some(("127.9.101.11".into(), 5433)));
-        assert_eq!(upstream_of("host=a user=b"), Some(("a".into(), 5432)));
-        assert_eq!(upstream_of(""), None);
-        assert_eq!(upstream_of("host=''"), None);
+        assert_eq!(read("host=a user=b"), Some(("a".into(), 5432, None)));
+        assert_eq!(read(""), None);
+        assert_eq!(read("host=''"), None);
     }
 
     #[test]
     fn the_connection_string_holds_no_password_and_a_name_that_needs_no_quotes() {
-        let config = crate::postgres::settings::tests::config();
-        let text = conninfo(
-            &config,
-            "EU-db-1",
-            &Upstream {
-                address: "127.9.101.11".into(),
-                port: 5432,
-            },
-        );
+        let text = written("EU-db-1", 12);
         assert!(!text.contains("password="), "{text}");
-        assert!(text.contains("application_name='ha_eu_db_1'"), "{text}");
+        assert!(text.contains("application_name='ha_eu_db_1_e12'"), "{text}");
         assert!(text.contains("sslmode='verify-ca'"), "{text}");
     }
 }

@@ -13,7 +13,10 @@ use ha_core::{
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
-use super::{Session, follow};
+use super::{
+    Session, follow,
+    names::{PROMPT, within},
+};
 use crate::DataError;
 
 /// What was seen, and what only a guard needs of it.
@@ -22,8 +25,12 @@ pub struct Observation {
     pub report: DatabaseReport,
     /// Replica: where the upstream's log ended when its last message was sent.
     pub upstream_end: Option<Lsn>,
-    /// Replica: address and port it was told to follow.
+    /// Replica: address and port it was told to follow; none when it is sealed.
     pub follows: Option<(String, u16)>,
+    /// Replica: as the primary of which epoch.
+    pub follows_epoch: Option<u64>,
+    /// Walreceivers that live, connecting ones included; none may be left of a sealed replica.
+    pub receivers: u32,
 }
 
 /// Looks at one database again and again, and remembers what it needs to measure silence with one clock.
@@ -59,6 +66,10 @@ select here.replica,
        case when here.replica then pg_last_wal_replay_lsn()::text end as replayed,
        case when here.replica then pg_is_wal_replay_paused() else false end as replay_paused,
        case when here.replica then current_setting('primary_conninfo') end as conninfo,
+       current_setting('synchronous_standby_names') as names,
+       (select timeline_id from pg_control_checkpoint()) as control_timeline,
+       (select count(*) from pg_stat_activity where wait_event = 'SyncRep')::int4 as waiting,
+       (select count(*) from pg_stat_activity where backend_type = 'walreceiver')::int4 as receivers,
        (select extract(epoch from clock_timestamp() - last_msg_receipt_time)::float8
           from receiver where last_msg_send_time is distinct from last_msg_receipt_time) as upstream_silence,
        (select latest_end_lsn::text
@@ -70,7 +81,7 @@ const SENDERS: &str = "
 select pid, application_name, state, sync_state, flush_lsn::text as flushed, replay_lsn::text as replayed, reply_time::text as reply_time,
        extract(epoch from clock_timestamp() - reply_time)::float8 as estimate
   from pg_stat_replication
- where state <> 'backup' and application_name <> 'pg_basebackup'
+ where state <> 'backup' and application_name <> 'pg_basebackup' and application_name !~ '^ha_.*_copy$'
  order by application_name, pid";
 
 /// A slot of ours that lost its log keeps nothing and serves nobody: it is as good as missing, and made anew.
@@ -140,9 +151,9 @@ impl Observer {
                 node,
                 application_name,
                 epoch,
-                flushed: lsn(get(row, "flushed")?)?,
                 state: get(row, "state")?,
                 sync_state: get(row, "sync_state")?,
+                flushed: lsn(get(row, "flushed")?)?,
                 replayed: lsn(get(row, "replayed")?)?,
                 silence: reply.as_ref().map(|_| now.duration_since(since)),
             });
@@ -151,6 +162,42 @@ impl Observer {
         self.replies = seen;
         Ok(senders)
     }
+}
+
+/// How far a database is, as cheaply as it can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Live {
+    pub replica: bool,
+    /// Of the log that is written or received; of a replica that receives nothing, that of its newest log file.
+    pub timeline: Option<u32>,
+    /// Written, or received (or replayed, where that is further).
+    pub written: Option<Lsn>,
+    pub replayed: Option<Lsn>,
+    /// Of the last checkpoint or restart point.
+    pub control_timeline: u32,
+}
+
+/// Where the database is now, a primary or a replica. The exact timeline of a replica's last log is known to
+/// [`super::identify()`] only.
+pub async fn live_position(session: &Session) -> Result<Live, DataError> {
+    let work = async {
+        let rows = session
+            .query_typed(NODE, &[])
+            .await
+            .map_err(|error| session.error(&error))?;
+        let row = rows
+            .first()
+            .ok_or_else(|| DataError::Unexpected("no row about itself".to_owned()))?;
+        let report = read_node(row)?.report;
+        Ok(Live {
+            replica: report.role == Some(NodeRole::Replica),
+            timeline: report.timeline,
+            written: report.written.or(report.received),
+            replayed: report.replayed,
+            control_timeline: report.control_timeline.unwrap_or_default(),
+        })
+    };
+    within(PROMPT, &format!("asking {} where it is", session.address()), work).await
 }
 
 fn read_node(row: &Row) -> Result<Observation, DataError> {
@@ -162,6 +209,7 @@ fn read_node(row: &Row) -> Result<Observation, DataError> {
     let timeline: Option<i32> = get(row, "timeline")?;
     let started_at: f64 = get(row, "started_at")?;
     let conninfo: Option<String> = get(row, "conninfo")?;
+    let follows = conninfo.as_deref().and_then(follow::upstream_of);
     let report = DatabaseReport {
         state: DatabaseState::Running,
         detail: None,
@@ -178,15 +226,17 @@ fn read_node(row: &Row) -> Result<Observation, DataError> {
         slots: Vec::new(),
         started_at: Timestamp::from_microsecond((started_at * 1e6) as i64).ok(),
         connections: Some((number("connections")?, number("max_connections")?)),
-        names: None,
-        control_timeline: None,
-        waiting: 0,
+        names: get(row, "names")?,
+        control_timeline: Some(number("control_timeline")?),
+        waiting: number("waiting")?,
         weak_roles: Vec::new(),
     };
     Ok(Observation {
         report,
         upstream_end: lsn(get(row, "upstream_end")?)?,
-        follows: conninfo.as_deref().and_then(follow::upstream_of),
+        follows_epoch: follows.as_ref().and_then(|it| it.epoch),
+        follows: follows.map(|it| (it.address, it.port)),
+        receivers: number("receivers")?,
     })
 }
 

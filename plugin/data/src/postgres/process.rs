@@ -31,10 +31,10 @@ const KILL: Duration = Duration::from_secs(5);
 
 /// A running postmaster. Dropping it leaves the server running.
 pub struct Postmaster {
-    handle: Handle,
+    pub(super) handle: Handle,
     /// Ours to reap; none for one that was found running.
-    child: Option<Child>,
-    config: PostgresConfig,
+    pub(super) child: Option<Child>,
+    pub(super) config: PostgresConfig,
     log_from: u64,
 }
 
@@ -178,11 +178,11 @@ pub fn adopt(config: &PostgresConfig) -> Result<Option<Postmaster>, DataError> {
 }
 
 /// Children call themselves `postgres: walwriter`, the postmaster keeps the words it was started with.
-fn is_child(pid: i32) -> bool {
+pub(super) fn is_child(pid: i32) -> bool {
     fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words.starts_with(b"postgres:"))
 }
 
-fn processes() -> Result<Vec<i32>, DataError> {
+pub(super) fn processes() -> Result<Vec<i32>, DataError> {
     let entries = fs::read_dir("/proc").map_err(DataError::file("/proc"))?;
     Ok(entries
         .flatten()
@@ -212,6 +212,12 @@ pub async fn clear_remains(config: &PostgresConfig) -> Result<usize, DataError> 
         }
         killed += 1;
     }
+    remove_locks(config)?;
+    Ok(killed)
+}
+
+/// No lock file names a server that is gone.
+pub(super) fn remove_locks(config: &PostgresConfig) -> Result<(), DataError> {
     // PostgreSQL removes stale ones itself, unless a stranger has the number by now.
     remove(&config.data_dir.join("postmaster.pid"))?;
     let socket = config.socket_dir.join(format!(".s.PGSQL.{}", config.port));
@@ -222,7 +228,7 @@ pub async fn clear_remains(config: &PostgresConfig) -> Result<usize, DataError> 
         remove(&lock)?;
         remove(&socket)?;
     }
-    Ok(killed)
+    Ok(())
 }
 
 /// No program runs any more that was told to make a data folder under a name that begins with `prefix`. Ours have
@@ -258,7 +264,7 @@ pub(super) async fn end_makers(prefix: &Path) -> Result<usize, DataError> {
     Ok(ended)
 }
 
-fn remove(path: &Path) -> Result<(), DataError> {
+pub(super) fn remove(path: &Path) -> Result<(), DataError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(DataError::file(path)(error)),
         _ => Ok(()),
@@ -278,8 +284,8 @@ fn first_line(path: &Path) -> Option<i32> {
 }
 
 /// One process, not whoever has its number later.
-struct Handle {
-    pid: Pid,
+pub(super) struct Handle {
+    pub(super) pid: Pid,
     fd: AsyncFd<OwnedFd>,
 }
 
@@ -305,7 +311,7 @@ impl Handle {
 
     /// A handle on `pid` if it is a server process that works in `data_dir`: all of them, and nothing else named
     /// `postgres`, have it as their working folder.
-    fn of_postgres(pid: i32, data_dir: &Path) -> Result<Option<Self>, DataError> {
+    pub(super) fn of_postgres(pid: i32, data_dir: &Path) -> Result<Option<Self>, DataError> {
         let Some(pid) = Pid::from_raw(pid) else { return Ok(None) };
         let Ok(data_dir) = fs::canonicalize(data_dir) else {
             return Ok(None);
@@ -321,7 +327,7 @@ impl Handle {
         Ok(works_in(pid, &data_dir).then_some(handle))
     }
 
-    fn signal(&self, signal: Signal) -> Result<(), DataError> {
+    pub(super) fn signal(&self, signal: Signal) -> Result<(), DataError> {
         match pidfd_send_signal(self.fd.get_ref(), signal) {
             // Gone is what most signals are meant to achieve.
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
@@ -329,7 +335,7 @@ impl Handle {
         }
     }
 
-    async fn gone(&self) {
+    pub(super) async fn gone(&self) {
         // A pidfd becomes readable when its process has ended; there is no other event and nothing to read.
         let _ = self.fd.readable().await;
     }

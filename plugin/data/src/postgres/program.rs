@@ -48,6 +48,17 @@ pub(super) async fn run(
     args: &[String],
     about: &Path,
 ) -> Result<String, DataError> {
+    let (printed, _) = run_aloud(config, program, args, about).await?;
+    Ok(printed)
+}
+
+/// As [`run`], and what it said beside.
+pub(super) async fn run_aloud(
+    config: &PostgresConfig,
+    program: &str,
+    args: &[String],
+    about: &Path,
+) -> Result<(String, String), DataError> {
     let path = config.bin_dir.join(program);
     let mut command = command(config, program);
     if let Some(unit) = std::env::var_os(MARK) {
@@ -62,10 +73,10 @@ pub(super) async fn run(
     let mut group = Group(child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())));
     let output = child.wait_with_output().await.map_err(DataError::file(&path))?;
     group.0 = None;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
     let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() {
+        return Ok((String::from_utf8_lossy(&output.stdout).into_owned(), said.into_owned()));
+    }
     Err(complaint(&said, config, about).unwrap_or_else(|| DataError::Program {
         program: program.to_owned(),
         reason: last_words(&said).unwrap_or_else(|| output.status.to_string()),

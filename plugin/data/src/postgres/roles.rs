@@ -8,13 +8,27 @@ use crate::DataError;
 
 /// The replication user, the application's user and its database exist. Those that exist are left as they are.
 ///
-/// Passwords do not travel: the server gets what it stores (SCRAM verifiers), and logs no statement of this session.
+/// Passwords do not travel: the server gets what it stores (SCRAM verifiers), and logs no statement of this session
+/// meanwhile.
 pub async fn ensure_roles(session: &Session, config: &PostgresConfig) -> Result<(), DataError> {
+    // A new cluster has these before it has replicas that could acknowledge them.
     run(
         session,
-        "set log_statement = none; set log_min_duration_statement = -1; set log_min_error_statement = panic",
+        "set synchronous_commit = local; set log_statement = none; set log_min_duration_statement = -1; \
+         set log_min_error_statement = panic",
     )
     .await?;
+    let made = make(session, config).await;
+    // The session goes on to other things, also when this failed.
+    let reset = run(
+        session,
+        "reset synchronous_commit; reset log_statement; reset log_min_duration_statement; \
+         reset log_min_error_statement",
+    );
+    made.and(reset.await)
+}
+
+async fn make(session: &Session, config: &PostgresConfig) -> Result<(), DataError> {
     let replication = read_password(&config.replication_password_file)?;
     ensure_role(session, REPLICATION_USER, "login replication", &replication).await?;
     let app = read_password(&config.app_password_file)?;

@@ -9,6 +9,7 @@ use crate::DataError;
 
 /// What the failover protocol rests on, or where the database is. A user's value would break one or the other.
 const OWNED: &[&str] = &[
+    "archive_cleanup_command",
     "cluster_name",
     "config_file",
     "data_directory",
@@ -29,6 +30,8 @@ const OWNED: &[&str] = &[
     "primary_conninfo",
     "primary_slot_name",
     "promote_trigger_file",
+    "recovery_end_command",
+    "recovery_min_apply_delay",
     "recovery_target",
     "recovery_target_action",
     "recovery_target_inclusive",
@@ -37,6 +40,7 @@ const OWNED: &[&str] = &[
     "recovery_target_time",
     "recovery_target_timeline",
     "recovery_target_xid",
+    "restore_command",
     "ssl",
     "ssl_ca_file",
     "ssl_cert_file",
@@ -111,7 +115,10 @@ pub fn postgresql_conf(config: &PostgresConfig, node: &str) -> Result<String, Da
             ("wal_receiver_timeout", "5s"),
             ("wal_sender_timeout", "5s"),
             ("wal_receiver_status_interval", "1s"),
-            ("wal_retrieve_retry_interval", "500ms"),
+            // A sealed replica is known to have read all of its log once it was seen waiting this long for more.
+            ("wal_retrieve_retry_interval", "100ms"),
+            // Which replicas that means is the guard's to say (ALTER SYSTEM): they change with each epoch.
+            ("synchronous_commit", "on"),
             ("recovery_target_timeline", "latest"),
         ],
     );
