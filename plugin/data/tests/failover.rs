@@ -2,7 +2,13 @@
 
 mod world;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use ha_core::{
     agreement::FENCED_NAMES,
@@ -210,8 +216,18 @@ fn timelines_are_numbered_by_epoch_and_the_others_follow_or_are_rewound() {
             let nothing = rewind(world, &a, &b).await.expect("nothing to do");
             assert_eq!((nothing.fork, nothing.lost.len()), (None, 0));
 
-            // Half-way it is no database.
-            std::fs::write(a.config.data_dir.with_file_name("data.rewinding"), "").expect("marked");
+            // Half-way it is no database. (It has to have something to be rewound again.)
+            let alone = postgres::start(&a.config).expect("started");
+            a.until("a replica", |it| it.report.received.is_some()).await;
+            a.run("select pg_promote()").await;
+            names(&a, "").await;
+            a.run("insert into t values (-1)").await;
+            alone.stop(PATIENCE).await.expect("stopped");
+            let mark = a.config.data_dir.with_file_name("data.rewinding");
+            tokio::select! {
+                done = rewind(world, &a, &b) => panic!("it ended first: {done:?}"),
+                () = async { while !mark.exists() { tokio::task::yield_now().await } } => {}
+            }
             assert_eq!(postgres::data_dir(&a.config).await.expect("seen"), DataDir::Ruined);
             assert!(matches!(
                 postgres::prepare_sealed_start(&a.config).await,
@@ -313,6 +329,46 @@ fn nothing_of_a_fenced_database_is_acknowledged() {
             postgres::prepare_primary_start(&a.config, "").await.expect("prepared");
             let _server = postgres::start(&a.config).expect("started");
             canary(&a, 2, PATIENCE).await.expect("names as they were given");
+        },
+    );
+}
+
+#[test]
+fn what_was_acknowledged_before_a_seal_is_on_the_sealed_replica() {
+    run(
+        "what_was_acknowledged_before_a_seal_is_on_the_sealed_replica",
+        async |world: &mut World| {
+            let (a, _a) = world.primary("a").await;
+            let (b, _b) = world.copy("b", &a).await;
+            names(&a, "").await;
+            a.run("create table t (id int, text text)").await;
+            b.follow(&a, 1).await;
+            names(&a, &format!("ANY 1 ({})", b.streams_as(1))).await;
+            for round in 0..5 {
+                let acknowledged = Arc::new(AtomicI64::new(0));
+                let mut writers = Vec::new();
+                for _ in 0..4 {
+                    let (session, acknowledged) = (a.session().await, Arc::clone(&acknowledged));
+                    writers.push(tokio::spawn(async move {
+                        let insert = format!("insert into t values ({round}, repeat('x', 3000))");
+                        while session.batch_execute(&insert).await.is_ok() {
+                            acknowledged.fetch_add(1, Ordering::SeqCst);
+                        }
+                    }));
+                }
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                seal(&b).await;
+                let count = format!("select count(*) from t where id = {round}");
+                let (seen, told) = (b.number(&count).await, acknowledged.load(Ordering::SeqCst));
+                assert!(told > 0 && seen >= told, "{told} acknowledged, {seen} there");
+                let admin = a.session().await;
+                while !writers.iter().all(|writer| writer.is_finished()) {
+                    postgres::terminate_waiting(&admin).await.expect("ended");
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                assert_eq!(acknowledged.load(Ordering::SeqCst), told, "none after the seal");
+                b.follow(&a, 1).await;
+            }
         },
     );
 }

@@ -32,6 +32,10 @@ pub enum DataDir {
 /// programs: nothing may be started or made there then.
 pub async fn data_dir(config: &PostgresConfig) -> Result<DataDir, DataError> {
     let dir = &config.data_dir;
+    // Before anything in it is believed.
+    if is_ruined(config) {
+        return Ok(DataDir::Ruined);
+    }
     let found = match fs::read_to_string(dir.join("PG_VERSION")) {
         Ok(version) => version.trim().to_owned(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -57,9 +61,6 @@ pub async fn data_dir(config: &PostgresConfig) -> Result<DataDir, DataError> {
             installed,
         });
     }
-    if is_ruined(config) {
-        return Ok(DataDir::Ruined);
-    }
     Ok(DataDir::Present {
         system_identifier: control(config).await?.system_identifier,
         standby: dir.join("standby.signal").exists(),
@@ -71,8 +72,9 @@ pub(super) fn rewinding(config: &PostgresConfig) -> PathBuf {
     beside(&config.data_dir, ".rewinding")
 }
 
+/// A mark without a folder is about one that was moved away.
 pub(super) fn is_ruined(config: &PostgresConfig) -> bool {
-    rewinding(config).exists()
+    rewinding(config).exists() && config.data_dir.exists()
 }
 
 /// `15`

@@ -36,10 +36,10 @@ pub async fn promote(
             not_following(session).await?;
             read_to_the_end(session).await?;
             ensure_slots(session, slots).await?;
-            // Before there can be a commit: afterwards the first ones would be acknowledged by nobody.
-            names::set(session, "synchronous_standby_names", names).await?;
             let own = identify(config, PROMPT).await?.position.timeline;
             reserve_timeline(config, own, timeline)?;
+            // Before there can be a commit: afterwards the first ones would be acknowledged by nobody.
+            names::set(session, "synchronous_standby_names", names).await?;
             // Waiting here would look ten times a second only.
             names::run(session, &["select pg_promote(false)"]).await?;
             while replica(session).await? {
