@@ -209,7 +209,7 @@ async fn statement(options: &ConnectOptions) -> Result<(), ProbeFailure> {
     Ok(())
 }
 
-fn client(timeout: Duration) -> Result<reqwest::Client, Failed> {
+pub(crate) fn client(timeout: Duration) -> Result<reqwest::Client, Failed> {
     let client = reqwest::Client::builder().no_proxy().timeout(timeout);
     client.build().map_err(no_client)
 }
@@ -255,6 +255,11 @@ async fn report(client: &reqwest::Client, live: &Live) -> Result<NodeReport, Str
         return Err("it is switched off".into());
     }
     let guard = live.endpoints.get("guard").ok_or("its guard has no address")?;
+    report_at(client, guard).await
+}
+
+/// What the guard at this address says of its node, or why it says nothing.
+pub(crate) async fn report_at(client: &reqwest::Client, guard: &str) -> Result<NodeReport, String> {
     let ask = async {
         let answer = client.get(format!("{guard}/report")).send().await?.error_for_status()?;
         answer.bytes().await

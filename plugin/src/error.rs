@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use ha_cloud::ProviderError;
+use ha_core::switch::Refusal;
 use ha_nickel::EvaluateError;
+use ha_oracle::OracleError;
+use ha_store::StoreError;
 
 /// No command reports a failure of its own in any other type.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +59,13 @@ pub(crate) enum Failed {
     NoGuard(PathBuf),
     #[error(transparent)]
     Provider(#[from] ProviderError),
+    #[error(transparent)]
+    Oracle(#[from] OracleError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Everything that stands in the way; never empty. Nothing was changed.
+    #[error("{}", .0.first().map_or("it cannot be done now", |it| it.why.as_str()))]
+    Refused(Vec<Refusal>),
     #[error("{what}: {source}")]
     Io { what: String, source: std::io::Error },
     #[error("interrupted")]
@@ -106,6 +116,10 @@ impl Failed {
         move |source| Self::Io { what, source }
     }
 
+    pub(crate) fn refused(refusal: Refusal) -> Self {
+        Self::Refused(vec![refusal])
+    }
+
     /// A name that is none of `known`.
     pub(crate) fn unknown(what: What, name: &str, among: impl Into<String>, known: Vec<String>) -> Self {
         let near = ha_core::names::nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
@@ -140,6 +154,15 @@ impl Failed {
             Self::BadArgument { .. } => "ha::argument::invalid",
             Self::NoGuard(_) => "ha::guard::missing",
             Self::Provider(error) => error.code(),
+            Self::Oracle(error) => error.code(),
+            Self::Store(error) => match error {
+                StoreError::Unreachable { .. } | StoreError::Options(_) => "ha::store::unreachable",
+                StoreError::NoAnswer { .. } | StoreError::WatchEnded { .. } => "ha::store::no_answer",
+                StoreError::OutcomeUnknown { .. } => "ha::store::unknown",
+                StoreError::Refused { .. } => "ha::store::refused",
+                StoreError::Malformed { .. } => "ha::store::malformed",
+            },
+            Self::Refused(refusals) => refusals.first().map_or("ha::agreement::refused", |it| it.code),
             Self::Io { .. } => "ha::io",
             Self::Interrupted => "ha::interrupted",
         }
@@ -179,6 +202,15 @@ impl Failed {
             Self::NoGuard(_) => "build it: cargo build -p ha-guard, or set HA_GUARD to its path".into(),
             Self::Provider(ProviderError::Io { source, .. }) => of_io(source).into(),
             Self::Provider(error) => error.help().unwrap_or_else(|| WHAT_HAPPENED.into()),
+            Self::Oracle(error) => error.help().into(),
+            Self::Store(StoreError::OutcomeUnknown { .. }) => {
+                "see what holds now: ha lease; the same command again finishes it, and does nothing twice".into()
+            }
+            Self::Store(StoreError::Malformed { .. }) => {
+                "another version wrote it, or somebody by hand: the guards act on nothing they cannot read".into()
+            }
+            Self::Store(_) => "nothing was changed; see which of its members answer: ha quorum".into(),
+            Self::Refused(refusals) => return refusals.first().map(|it| it.help.clone()),
             Self::Io { source, .. } => of_io(source).into(),
             Self::Interrupted => "run the same command again: it finishes what is there".into(),
         })
@@ -199,6 +231,10 @@ impl Failed {
             Self::Exists(_) => "needs an empty folder",
             Self::Blocked { .. } | Self::StillUsed { .. } => "selects too little",
             Self::Busy(_) => "has to wait",
+            Self::Oracle(OracleError::NotPassed(_)) => "this is demanded",
+            Self::Oracle(_) => "needs writes that flow",
+            Self::Store(_) => "needs the agreement store",
+            Self::Refused(_) => "refused, and nothing was changed",
             Self::Interrupted => "stopped here",
             Self::NoGuard(_) | Self::Provider(_) | Self::Io { .. } => "while running this",
         }
@@ -270,6 +306,18 @@ mod tests {
                 what: "cannot write".into(),
                 source: io::ErrorKind::StorageFull.into(),
             }),
+            Failed::Oracle(OracleError::NoListener),
+            Failed::Store(StoreError::Unreachable {
+                endpoints: vec!["https://127.0.0.1:2379".into()],
+                reason: "connection refused".into(),
+            }),
+            Failed::Store(StoreError::OutcomeUnknown {
+                endpoint: "https://127.0.0.1:2379".into(),
+                key: "term".into(),
+                reason: "the connection went".into(),
+            }),
+            Failed::refused(Refusal::new("ha::agreement::paused", "ann paused the guards", "ha resume")),
+            Failed::Oracle(OracleError::NotPassed("1 lost".into())),
             io(io::ErrorKind::PermissionDenied),
             io(io::ErrorKind::Other),
             Failed::Interrupted,

@@ -1,6 +1,7 @@
 //! The shell's face of `ha`: arguments in, rows out. Decisions are made in the crates below.
 
 mod acts;
+mod agreement;
 mod ask;
 mod commands;
 mod context;

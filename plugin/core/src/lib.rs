@@ -25,4 +25,5 @@ pub mod regions;
 pub mod report;
 pub mod resource;
 pub mod status;
+pub mod switch;
 pub mod unit;

@@ -1,21 +1,31 @@
 //! One file per command: arguments in, rows out, examples. No decisions.
 
+mod budget;
 mod check;
+mod db;
 mod destroy;
 mod doctor;
 mod events;
+mod failover;
 mod ha;
 mod health;
 mod init;
 mod inventory;
 mod lag;
+mod lease;
+mod moving;
 mod net;
+mod oracle;
+mod pause;
 mod plan;
 mod power;
 mod provision;
+mod quorum;
 mod regions;
+mod rejoin;
 mod render;
 mod status;
+mod switchover;
 
 use nu_plugin::{EngineInterface, PluginCommand};
 use nu_protocol::{DynamicSuggestion, Span};
@@ -43,6 +53,20 @@ pub(crate) fn all() -> Vec<Box<dyn PluginCommand<Plugin = HaPlugin>>> {
         Box::new(power::Power),
         Box::new(power::PowerOn),
         Box::new(power::PowerOff),
+        Box::new(switchover::Switchover),
+        Box::new(failover::Failover),
+        Box::new(switchover::Failback),
+        Box::new(rejoin::Rejoin),
+        Box::new(lease::Lease),
+        Box::new(quorum::Quorum),
+        Box::new(pause::Pause),
+        Box::new(pause::Resume),
+        Box::new(pause::Ack),
+        Box::new(db::Db),
+        Box::new(db::SyncModeCommand),
+        Box::new(db::Voters),
+        Box::new(budget::Budget),
+        Box::new(oracle::Oracle),
         Box::new(destroy::Destroy),
         Box::new(doctor::Doctor),
     ]
@@ -67,4 +91,33 @@ fn complete_regions(plugin: &HaPlugin, engine: &EngineInterface) -> Vec<DynamicS
         ..DynamicSuggestion::default()
     };
     workspace.regions.iter().map(suggest).collect()
+}
+
+/// Database servers, as declared.
+fn complete_nodes(plugin: &HaPlugin, engine: &EngineInterface) -> Vec<DynamicSuggestion> {
+    let Ok(context) = Context::open_named(plugin, engine, None, Span::unknown()) else {
+        return Vec::new();
+    };
+    let Ok(workspace) = context.workspace() else {
+        return Vec::new();
+    };
+    let nodes = workspace.regions.iter().flat_map(|region| {
+        let groups = region.databases.iter().filter_map(|it| it.runs_on.as_deref());
+        let servers = groups.filter_map(|name| region.servers.iter().find(|it| it.declared.name == name));
+        servers
+            .flat_map(|group| group.server_names())
+            .map(|value| DynamicSuggestion {
+                value,
+                description: Some(region.name.to_string()),
+                ..DynamicSuggestion::default()
+            })
+    });
+    nodes.collect()
+}
+
+/// Regions, then the database servers in them: `--to` takes either.
+fn complete_places(plugin: &HaPlugin, engine: &EngineInterface) -> Vec<DynamicSuggestion> {
+    let mut places = complete_regions(plugin, engine);
+    places.extend(complete_nodes(plugin, engine));
+    places
 }

@@ -1,11 +1,15 @@
 //! The only place where a failure becomes an error of the shell.
 
+use ha_core::switch::Refusal;
 use nu_protocol::{LabeledError, Span};
 
 use crate::error::Failed;
 
 /// `span` is the argument that caused it, or the command's own name.
 pub(crate) fn label(failed: Failed, span: Span) -> LabeledError {
+    if let Failed::Refused(refusals) = &failed {
+        return all(refusals, failed.mark(), span);
+    }
     let error = LabeledError::new(failed.to_string())
         .with_code(failed.code())
         .with_label(failed.mark(), span);
@@ -13,6 +17,14 @@ pub(crate) fn label(failed: Failed, span: Span) -> LabeledError {
         Some(help) => error.with_help(help),
         None => error,
     }
+}
+
+/// Everything that stands in the way: the first under the argument, the others below it, each with its code and help.
+fn all(refusals: &[Refusal], mark: &str, span: Span) -> LabeledError {
+    let one = |it: &Refusal| LabeledError::new(it.why.clone()).with_code(it.code).with_help(it.help.clone());
+    let mut rows = refusals.iter();
+    let first = rows.next().map_or_else(|| LabeledError::new("it cannot be done now"), one);
+    rows.fold(first.with_label(mark.to_owned(), span), |error, it| error.with_inner(one(it)))
 }
 
 /// `.at(span)` on whatever may fail.
