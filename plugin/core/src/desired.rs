@@ -7,11 +7,14 @@
 //! | network | `ip_range`, `location` |
 //! | server | `group`, `index`, `image`, `size`, `location`, `roles` (`app`, `database`, `store`), `command` |
 //! | store | `server`, `heartbeat_ms`, `election_ms` |
-//! | database | `server`, `cluster`, `engine`, `version`, `founder`, `settings`, `peers`, `sync_mode`, `timing` |
+//! | database | `server`, `cluster`, `engine`, `version`, `founder`, `settings`, `peers`, `sync_mode`, `timing`, `failover`, `voters` |
 //! | load_balancer | `location`, `algorithm`, `targets`, `rules`, `health_check`, `redirect_http_to_https`, `databases` |
 //!
-//! Nodes of other regions are written `region/server`. Managed databases and the kinds that only clouds know
+//! `voters` are all nodes of the database and the witnesses, this one included: each with `place`, `data`, `priority` and
+//! `forbidden` (why it is never made primary, or null). Nodes of other regions are written `region/server`. Managed databases and the kinds that only clouds know
 //! are resources on the target `cloud` alone; their spec is what the user wrote.
+
+mod policy;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,10 +22,12 @@ use serde_json::{Value, json};
 
 use crate::{
     config::{Config, Target},
-    model::{Database, Declared, LoadBalancer, Region, ServerGroup, Store, Timing, Workspace},
+    model::{Database, Declared, LoadBalancer, Region, Role, ServerGroup, Store, Timing, Workspace},
     names::ProviderName,
     resource::{Kind, Resource, ResourceId},
 };
+
+pub use policy::{alone, forbidden};
 
 /// Every resource of the workspace, region after region with the primary first; what is depended on comes first.
 ///
@@ -126,7 +131,7 @@ impl<'a> Build<'a> {
         Self {
             workspace,
             config,
-            timing: workspace.timing.timing(),
+            timing: workspace.timing,
             regions,
             nodes,
             founders,
@@ -246,8 +251,9 @@ impl<'a> Build<'a> {
             .filter(|other| self::cluster(other.database) == cluster && other.id() != id)
             .map(Node::place)
             .collect();
-        // By name, so that another declared primary does not change the spec.
+        // By name, so that another declared primary does not change their order.
         peers.sort();
+        let mode = policy::mode(self.workspace, peers.len() + 1);
         let spec = json!({
             "server": node.server,
             "cluster": cluster,
@@ -256,12 +262,44 @@ impl<'a> Build<'a> {
             "founder": founder.is_none(),
             "settings": node.database.settings,
             "peers": peers,
-            "sync_mode": self.workspace.sync_mode,
-            "timing": self.workspace.timing,
+            "sync_mode": mode,
+            "timing": self.timing,
+            "failover": self.workspace.failover,
+            "voters": self.voters(cluster),
         });
         let mut it = resource(node.region, Kind::Database, &node.database.declared, spec, depends_on);
         it.id = id;
         it
+    }
+
+    /// Everybody who has a say in who leads this database.
+    fn voters(&self, cluster: &str) -> Vec<Value> {
+        let nodes = self
+            .nodes
+            .iter()
+            .filter(|node| self::cluster(node.database) == cluster)
+            .map(|node| (node.place(), node.region, true));
+        let witnesses = self
+            .members
+            .iter()
+            .filter_map(|(id, _, server)| {
+                let region = self.workspace.region(id.region.as_str())?;
+                Some((format!("{}/{server}", region.name), region, false))
+            })
+            .filter(|(_, region, _)| region.role == Role::Witness);
+        let mut voters: Vec<(String, &Region, bool)> = nodes.chain(witnesses).collect();
+        voters.sort_by(|a, b| a.0.cmp(&b.0));
+        voters
+            .into_iter()
+            .map(|(place, region, data)| {
+                json!({
+                    "place": place,
+                    "data": data,
+                    "priority": region.failover_priority,
+                    "forbidden": forbidden(self.workspace, region),
+                })
+            })
+            .collect()
     }
 
     fn load_balancers(&self, region: &Region, networks: &[ResourceId]) -> Vec<Resource> {

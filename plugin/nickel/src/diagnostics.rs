@@ -302,7 +302,16 @@ fn help(notes: &[String], message: &str) -> Option<String> {
             let wanted = plain(word);
             let candidates: Vec<(String, &str)> = words.clone().map(|known| (plain(known), known)).collect();
             let near = nearest(&wanted, candidates.iter().map(|(plain, _)| plain.as_str()));
-            if let Some((_, near)) = candidates.iter().find(|(plain, _)| Some(plain.as_str()) == near) {
+            let mut longer = candidates
+                .iter()
+                .filter(|(plain, _)| is_without_its_unit(&wanted, plain));
+            // `hold` for `hold_ms`: far by letters, and meant all the same.
+            let longer = longer.next().filter(|_| longer.next().is_none());
+            let near = candidates
+                .iter()
+                .find(|(plain, _)| Some(plain.as_str()) == near)
+                .or(longer);
+            if let Some((_, near)) = near {
                 lines.push(format!("did you mean `{near}`?"));
             }
             let what = if note.starts_with("fields") {
@@ -318,6 +327,12 @@ fn help(notes: &[String], message: &str) -> Option<String> {
         }
     }
     (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
+fn is_without_its_unit(word: &str, known: &str) -> bool {
+    known
+        .strip_prefix(word)
+        .is_some_and(|rest| !word.is_empty() && rest.starts_with('_'))
 }
 
 fn text_of(error: &Error) -> String {

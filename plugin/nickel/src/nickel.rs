@@ -59,12 +59,23 @@ struct Undefined {
 }
 
 /// Fields that may be left out, of records that are not resources.
-const OPTIONAL: [&str; 5] = [
+const OPTIONAL: [&str; 16] = [
+    "call_timeout_ms",
     "certificate_id",
     "country",
+    "failover_priority",
+    "fence_budget_ms",
+    "hold_ms",
     "location",
     "monthly_budget_usd",
+    "probe_failures",
+    "probe_interval_ms",
+    "probe_timeout_ms",
     "region_name",
+    "renew_ms",
+    "store_election_ms",
+    "take_ms",
+    "watchdog_ms",
 ];
 
 /// Of the tree: whoever walks it later may do so by recursion.

@@ -5,13 +5,13 @@
 
 mod resource;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use ha_core::{
     check::codes,
     finding::{Finding, Severity},
     geo::{self, Coordinates},
-    model::{Dns, Objectives, Region, Role, SyncMode, TimingProfile, Workspace},
+    model::{Dns, FailoverPolicy, Objectives, Region, Role, SyncMode, Timing, TimingProfile, Workspace},
     names::{ProviderName, RegionName, WorkspaceName},
 };
 use serde_json::{Map, Value};
@@ -89,19 +89,16 @@ fn workspace(tree: &Map<String, Value>, reading: &mut Reading) -> Option<Workspa
         reading.complete = false;
     }
     regions.sort_by(|a, b| (a.role, &a.name).cmp(&(b.role, &b.name)));
+    let (profile, timing) = timing(tree.get("timing"));
     Some(Workspace {
         name: WorkspaceName::new(name?),
         objectives: objectives(tree.get("objectives")),
-        timing: match text(tree, "timing") {
-            Some("documents") => TimingProfile::Documents,
-            Some("near") => TimingProfile::Near,
-            _ => TimingProfile::Default,
-        },
-        sync_mode: match text(tree, "sync_mode") {
-            Some("async") => SyncMode::Async,
-            Some("degrade") => SyncMode::Degrade,
-            _ => SyncMode::Strict,
-        },
+        profile,
+        timing,
+        sync_mode: text(tree, "sync_mode")
+            .and_then(SyncMode::parse)
+            .unwrap_or(SyncMode::Strict),
+        failover: failover(tree.get("failover")),
         dns,
         regions,
     })
@@ -125,6 +122,52 @@ fn objectives(value: Option<&Value>) -> Objectives {
         min_distance_km: number("min_distance_km").unwrap_or(500.0),
         max_latency_ms: number("max_latency_ms").unwrap_or(100.0),
         monthly_budget_usd: number("monthly_budget_usd"),
+    }
+}
+
+/// A profile by its name, or a record with one and what differs from it.
+fn timing(value: Option<&Value>) -> (TimingProfile, Timing) {
+    let written = value.and_then(Value::as_object);
+    let name = match written {
+        Some(written) => text(written, "profile"),
+        None => value.and_then(Value::as_str),
+    };
+    let profile = name.and_then(TimingProfile::parse).unwrap_or(TimingProfile::Default);
+    let timing = profile.timing();
+    // The constants have the same names here and there.
+    let constants = serde_json::to_value(timing)
+        .ok()
+        .zip(written)
+        .map(|(mut all, written)| {
+            for (name, value) in written {
+                if let Some(constant) = all.get_mut(name).filter(|_| value.is_u64()) {
+                    constant.clone_from(value);
+                }
+            }
+            all
+        });
+    let overridden = constants.and_then(|all| serde_json::from_value(all).ok());
+    (profile, overridden.unwrap_or(timing))
+}
+
+fn failover(value: Option<&Value>) -> FailoverPolicy {
+    let default = FailoverPolicy::default();
+    let field = |name: &str| value.and_then(|it| it.get(name));
+    let whole = |name: &str| field(name).and_then(Value::as_u64);
+    let seconds = |name: &str, default: Duration| whole(name).map_or(default, Duration::from_secs);
+    FailoverPolicy {
+        automatic: field("automatic").and_then(Value::as_bool).unwrap_or(default.automatic),
+        cooldown: seconds("cooldown_seconds", default.cooldown),
+        daily_limit: match field("daily_limit") {
+            Some(Value::String(_)) => None,
+            _ => whole("daily_limit")
+                .and_then(|it| u32::try_from(it).ok())
+                .or(default.daily_limit),
+        },
+        restart_budget: seconds("restart_seconds", default.restart_budget),
+        degrade_after: seconds("degrade_after_seconds", default.degrade_after),
+        stall_limit: seconds("stall_seconds", default.stall_limit),
+        max_loss_bytes: whole("max_loss_bytes").unwrap_or(default.max_loss_bytes),
     }
 }
 
@@ -193,6 +236,12 @@ fn region(field: &str, fields: &Map<String, Value>, reading: &mut Reading) -> Op
         name: RegionName::new(name),
         field: field.to_owned(),
         role: role?,
+        failover_priority: fields
+            .get("failover_priority")
+            .and_then(Value::as_u64)
+            .and_then(|it| u32::try_from(it).ok())
+            .unwrap_or(role?.failover_priority()),
+        can_lead: fields.get("can_lead").and_then(Value::as_bool).unwrap_or(true),
         provider,
         coordinates: coordinates.or(known.map(|it| it.at)),
         country: country.or(known.map(|it| it.country.to_owned())),

@@ -65,7 +65,20 @@ fn the_model_adds_no_default() {
     for (field, value) in all["objectives"].as_object().expect("filled in") {
         assert_eq!(workspace["objectives"][field].as_f64(), value.as_f64(), "{field}");
     }
-    assert_eq!(workspace["timing"], all["timing"]);
+    assert_eq!(workspace["profile"], all["timing"]);
+    assert_eq!(workspace["failover"]["cooldown_ms"], 300_000);
+    assert_eq!(all["failover"]["cooldown_seconds"], 300);
+    for (field, unit) in [
+        ("restart_budget_ms", "restart_seconds"),
+        ("degrade_after_ms", "degrade_after_seconds"),
+        ("stall_limit_ms", "stall_seconds"),
+    ] {
+        let seconds = all["failover"][unit].as_u64().expect("filled in");
+        assert_eq!(workspace["failover"][field], seconds * 1000, "{field}");
+    }
+    for field in ["automatic", "daily_limit", "max_loss_bytes"] {
+        assert_eq!(workspace["failover"][field], all["failover"][field], "{field}");
+    }
     assert_eq!(workspace["sync_mode"], all["sync_mode"]);
     let group = &workspace["regions"][0]["servers"][0];
     assert_eq!(group["image"], all["region_us_east"]["app_servers"]["image"]);

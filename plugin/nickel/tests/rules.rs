@@ -108,6 +108,10 @@ fn a_broken_rule_has_its_place_in_the_file() {
         ("overlap.ncl", codes::OVERLAP, 11, 63),
         ("foreign-location.ncl", codes::LOCATION, 7, 59),
         ("managed-replica.ncl", codes::REPLICATION, 13, 85),
+        ("timing.ncl", codes::TIMING_TAKE, 11, 3),
+        ("timing.ncl", codes::TIMING_WATCHDOG, 14, 19),
+        ("timing.ncl", codes::TIMING_PROBES, 15, 22),
+        ("timing.ncl", codes::CANNOT_LEAD, 18, 61),
     ] {
         let findings = checked(&root().join("tests/workspaces/broken").join(name), &Config::default());
         let found: Vec<_> = findings

@@ -1,10 +1,13 @@
 //! Every example workspace is evaluated; every broken one is answered at the right line and column.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use ha_core::{
     finding::Severity,
-    model::{Role, SyncMode, TimingProfile},
+    model::{FailoverPolicy, Role, SyncMode, Timing, TimingProfile},
     names::ProviderName,
 };
 use ha_nickel::{EXAMPLE, Evaluation, evaluate, example};
@@ -63,9 +66,20 @@ fn the_example_has_three_regions_at_three_providers() {
     let shop = good(&root().join("workspace.ncl"));
     assert_eq!(shop.name, "shop");
     assert_eq!(
-        (shop.timing, shop.sync_mode),
-        (TimingProfile::Default, SyncMode::Strict)
+        (shop.profile, shop.timing, shop.sync_mode),
+        (
+            TimingProfile::Default,
+            TimingProfile::Default.timing(),
+            SyncMode::Strict
+        )
     );
+    assert_eq!(shop.failover, FailoverPolicy::default());
+    let led: Vec<_> = shop
+        .regions
+        .iter()
+        .map(|it| (it.failover_priority, it.can_lead))
+        .collect();
+    assert_eq!(led, [(0, true), (10, true), (20, true)]);
     let regions: Vec<_> = shop
         .regions
         .iter()
@@ -103,6 +117,53 @@ fn the_example_has_three_regions_at_three_providers() {
     assert_eq!(balancer.health_check.fall, 3);
     let dns = shop.dns.expect("names in front of the regions");
     assert_eq!(dns.default_region.as_deref(), Some("us-east"));
+}
+
+#[test]
+fn constants_and_policy_may_be_written_one_by_one() {
+    let shop = good(&workspace("broken/timing.ncl"));
+    let default = TimingProfile::Default.timing();
+    let wanted = Timing {
+        hold: Duration::from_millis(9500),
+        watchdog: Duration::from_millis(9800),
+        probe_failures: 12,
+        ..default
+    };
+    assert_eq!((shop.profile, shop.timing), (TimingProfile::Default, wanted));
+    assert_eq!(
+        (shop.failover.daily_limit, shop.failover.cooldown),
+        (None, Duration::from_secs(60))
+    );
+    assert_eq!(shop.failover.restart_budget, FailoverPolicy::default().restart_budget);
+    let led: Vec<_> = shop
+        .regions
+        .iter()
+        .map(|it| (it.failover_priority, it.can_lead))
+        .collect();
+    assert_eq!(led, [(0, false), (7, true), (20, true)]);
+}
+
+#[test]
+fn what_failover_is_told_is_checked_where_it_is_written() {
+    assert_findings(
+        "failover.ncl",
+        &[
+            ("unknown_value", 4, 24),
+            ("unknown_field", 4, 31),
+            ("wrong_value", 4, 54),
+            ("unknown_field", 5, 16),
+            ("wrong_value", 5, 45),
+            ("wrong_value", 5, 60),
+            ("wrong_value", 5, 83),
+            ("wrong_value", 8, 16),
+            ("unknown_field", 9, 5),
+        ],
+    );
+    let help = help_of("failover.ncl").join("\n");
+    for meant in ["'Near", "hold_ms", "cooldown_seconds", "failover_priority"] {
+        assert!(help.contains(&format!("did you mean `{meant}`?")), "{meant}: {help}");
+    }
+    assert!(help.contains("write automatic = false"), "{help}");
 }
 
 #[test]

@@ -53,7 +53,17 @@ codes! {
     LAG_ORDER = "ha::check::lag_order", "the three lag limits are not in order";
     RTO = "ha::check::rto", "detection, TTL and promotion together take longer than the RTO";
     TIMING = "ha::check::timing", "the regions are further apart than the timing profile allows";
-    TWO_REGIONS = "ha::check::two_regions", "two data regions without a witness stop when one is lost";
+    TIMING_TAKE = "ha::check::timing_take", "a lease may be taken before its holder is surely fenced (C1)";
+    TIMING_HOLD = "ha::check::timing_hold", "an election in the store demotes a healthy primary (C2)";
+    TIMING_WATCHDOG = "ha::check::timing_watchdog", "the watchdog does not come between the fence and the taker (C3)";
+    TIMING_PROBES = "ha::check::timing_probes", "a lease may be taken before the votes are there (C4)";
+    TIMING_REPLICATION = "ha::check::timing_replication", "PostgreSQL keeps a dead line for longer than a lease (C5)";
+    TIMING_STORE = "ha::check::timing_store", "the store's election timeout is too short for the way between regions (C6)";
+    TWO_REGIONS = "ha::check::two_regions", "with two data regions, strict mode stops when one is lost";
+    NODE_NAME = "ha::check::node_name", "a database server's name is too long to stream under";
+    CANNOT_LEAD = "ha::check::cannot_lead", "no region, or only one, or not the primary, may be made primary";
+    WITNESS_STORE = "ha::check::witness_store", "a witness region has no member of the agreement store";
+    ONE_COPY = "ha::check::one_copy", "there is no second copy that a commit could wait for";
 }
 
 #[cfg(test)]

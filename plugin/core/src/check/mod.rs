@@ -4,6 +4,7 @@
 
 pub mod codes;
 mod databases;
+mod failover;
 mod geography;
 mod network;
 mod objectives;
@@ -12,6 +13,7 @@ mod regions;
 mod structure;
 #[cfg(test)]
 mod tests;
+mod timing;
 
 use crate::{
     config::Config,
@@ -25,7 +27,7 @@ type Rule = fn(&Workspace, &Config) -> Vec<Finding>;
 const RULES: &[Rule] = &[
     regions::exactly_one_primary,
     regions::a_witness_holds_no_data,
-    regions::two_data_regions,
+    failover::two_data_regions,
     regions::store_members,
     regions::the_store_outlives_a_region,
     regions::dns_answers_everybody,
@@ -51,6 +53,12 @@ const RULES: &[Rule] = &[
     objectives::lag_limits_meet_the_rpo,
     objectives::failover_meets_the_rto,
     objectives::timing_is_sound,
+    timing::constants_keep_the_rules,
+    timing::lines_end_before_the_lease,
+    failover::somebody_can_lead,
+    failover::stream_names_are_short,
+    failover::witnesses_keep_the_store,
+    failover::there_is_a_second_copy,
     operator::region_names_agree,
 ];
 

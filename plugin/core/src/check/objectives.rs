@@ -86,7 +86,7 @@ pub(super) fn failover_meets_the_rto(workspace: &Workspace, _: &Config) -> Vec<F
             seconds(database),
             seconds(rto),
             seconds(budget.detect),
-            seconds(budget.decide + budget.seal),
+            seconds(budget.decide + budget.campaign + budget.seal),
             seconds(budget.promote + budget.route + budget.follow),
         );
         let finding = Finding::warning(codes::RTO, message)
@@ -95,7 +95,7 @@ pub(super) fn failover_meets_the_rto(workspace: &Workspace, _: &Config) -> Vec<F
         out.push(finding.help(format!(
             "write objectives.rto_seconds = {} or more{}",
             whole_seconds(database),
-            faster(workspace.timing),
+            faster(workspace.profile),
         )));
     } else if let Some(dns) = workspace.dns.as_ref().filter(|_| database + budget.dns() > rto) {
         let message = format!(
@@ -141,9 +141,9 @@ fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
-/// Whether the regions are near enough for the profile; that its constants fit each other is tested beside them.
+/// Whether the regions are near enough for the profile; whether its constants fit each other is another rule's.
 pub(super) fn timing_is_sound(workspace: &Workspace, _: &Config) -> Vec<Finding> {
-    let (profile, most, slower) = match workspace.timing {
+    let (profile, most, slower) = match workspace.profile {
         TimingProfile::Near => ("near", 20.0, "'Default"),
         TimingProfile::Default => ("default", 200.0, "'Documents"),
         TimingProfile::Documents => return Vec::new(),

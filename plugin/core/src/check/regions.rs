@@ -4,7 +4,7 @@ use super::{codes, list};
 use crate::{
     config::Config,
     finding::Finding,
-    model::{Region, Role, SyncMode, Workspace},
+    model::{Region, Role, Workspace},
     names,
 };
 
@@ -52,26 +52,9 @@ pub(super) fn a_witness_holds_no_data(workspace: &Workspace, _: &Config) -> Vec<
         .collect()
 }
 
-fn with_own_databases(workspace: &Workspace) -> Vec<&Region> {
+pub(super) fn with_own_databases(workspace: &Workspace) -> Vec<&Region> {
     let own = |region: &&Region| region.databases.iter().any(|database| !database.managed);
     workspace.regions.iter().filter(own).collect()
-}
-
-pub(super) fn two_data_regions(workspace: &Workspace, _: &Config) -> Vec<Finding> {
-    let [_, second] = with_own_databases(workspace)[..] else {
-        return Vec::new();
-    };
-    if workspace.sync_mode != SyncMode::Strict || workspace.regions.iter().any(|it| it.role == Role::Witness) {
-        return Vec::new();
-    }
-    let message = "with two data regions and no witness, strict mode stops all writes when either region is lost";
-    let help = "write sync_mode = 'Degrade, or add a third region with role = 'Witness for its vote and store member";
-    vec![
-        Finding::warning(codes::TWO_REGIONS, message)
-            .at("sync_mode")
-            .label(&second.field, "the second of two")
-            .help(help),
-    ]
 }
 
 pub(super) fn store_members(workspace: &Workspace, _: &Config) -> Vec<Finding> {

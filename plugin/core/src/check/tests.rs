@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 use crate::{
     config::{self, Target},
@@ -138,10 +140,38 @@ finds! {
     lag_out_of_order: |w| w.objectives.lag_warn_seconds = 400
         => Error "ha::check::lag_order" at "objectives.lag_warn_seconds", ["above lag_expected_seconds"];
     rto_below_dns: |w| w.objectives.rto_seconds = 120
-        => Warning "ha::check::rto" at "dns", ["3 probes at 30 s are 90.0 s", "156.6 s", "objectives.rto_seconds = 157", "dns.health_check.request_interval = 10"];
+        => Warning "ha::check::rto" at "dns", ["3 probes at 30 s are 90.0 s", "155.4 s", "objectives.rto_seconds = 156", "dns.health_check.request_interval = 10"];
     rto_below_everything: |w| w.objectives.rto_seconds = 5
-        => Warning "ha::check::rto" at "objectives.rto_seconds", ["detection 3.7 s", "objectives.rto_seconds = 7"];
-    a_profile_for_neighbours: |w| w.timing = TimingProfile::Near
+        => Warning "ha::check::rto" at "objectives.rto_seconds", ["detection 3.7 s", "objectives.rto_seconds = 6"];
+    a_lease_taken_too_early: |w| w.timing.hold = Duration::from_millis(8000)
+        => Error "ha::check::timing_watchdog" at "timing.watchdog_ms", ["C3", "9 s", "write timing.watchdog_ms = 9000, or up to 9899"];
+    a_taker_who_is_too_quick: |w| {
+        w.timing.take = Duration::from_millis(8080);
+    } => Error "ha::check::timing_watchdog" at "timing.watchdog_ms", ["C3", "write timing.watchdog_ms = 7500, or up to 7999"];
+    a_hold_shorter_than_an_election: |w| w.timing.hold = Duration::from_secs(5)
+        => Error "ha::check::timing_hold" at "timing.hold_ms", ["C2", "hold 5 s", "timing.hold_ms = 6000"];
+    votes_that_come_late: |w| w.timing.probe_failures = 10
+        => Error "ha::check::timing_probes" at "timing.probe_failures", ["C4", "10.7 s", "timing.take_ms = 10701"];
+    a_store_over_too_long_a_way: |w| w.objectives.max_latency_ms = 250.0
+        => Warning "ha::check::timing_store" at "timing.store_election_ms", ["C6", "2 s", "250 ms", "store_election_ms = 2500", "to 200"];
+    a_line_that_is_kept_too_long: |w| {
+        w.regions[1].databases[0].settings.insert("tcp_user_timeout".into(), "1min".into());
+    } => Warning "ha::check::timing_replication" at "region_eu_central.database.settings.tcp_user_timeout", ["C5", "1min", "10000 ms"];
+
+    nobody_can_lead: |w| w.regions.iter_mut().for_each(|region| region.can_lead = false)
+        => Error "ha::check::cannot_lead" at "region_us_east", ["no region", "us-east says can_lead = false", "eu-central says"];
+    the_primary_cannot_lead: |w| w.regions[0].can_lead = false
+        => Error "ha::check::cannot_lead" at "region_us_east.role", ["give eu-central role = 'Primary"];
+    only_one_can_lead: |w| w.regions.iter_mut().skip(1).for_each(|region| region.can_lead = false)
+        => Warning "ha::check::cannot_lead" at "region_us_east", ["nowhere to fail over to"];
+    a_node_with_a_long_name: |w| {
+        let name = "n".repeat(48);
+        w.regions[1].servers[1].declared.name = name.clone();
+        w.regions[1].databases[0].runs_on = Some(name.clone());
+        w.regions[1].stores[0].runs_on = name;
+    } => Error "ha::check::node_name" at "region_eu_central.db_servers.name", ["63 characters", "46 characters or fewer"];
+
+    a_profile_for_neighbours: |w| (w.profile, w.timing) = (TimingProfile::Near, TimingProfile::Near.timing())
         => Warning "ha::check::timing" at "timing", ["up to 20 ms", "153 ms", "timing = 'Default"];
 }
 
@@ -209,8 +239,36 @@ fn two_regions_in_strict_mode_are_told_their_price() {
 }
 
 #[test]
+fn a_witness_does_not_spare_strict_mode_its_second_copy() {
+    let witness = |w: &mut Workspace| {
+        w.regions[2].role = Role::Witness;
+        w.regions[2].databases.clear();
+    };
+    let (severity, code, path, text) = only(witness);
+    assert_eq!(
+        (code.as_str(), path.as_str(), severity),
+        (codes::TWO_REGIONS, "sync_mode", Severity::Warning)
+    );
+    assert!(text.contains("both us-east and eu-central"), "{text}");
+    let all = check(|w| {
+        witness(w);
+        w.sync_mode = SyncMode::Degrade;
+        w.objectives.rpo_seconds = 600;
+    });
+    assert_eq!(all, []);
+    let all = check(|w| {
+        witness(w);
+        (w.sync_mode, w.objectives.rpo_seconds) = (SyncMode::Degrade, 600);
+        w.regions[2].stores.clear();
+    });
+    assert!(all.iter().any(|it| it.code == codes::WITNESS_STORE), "{all:#?}");
+}
+
+#[test]
 fn one_region_alone_is_fine() {
-    assert_eq!(check(|w| w.regions.truncate(1)), []);
+    let all = check(|w| w.regions.truncate(1));
+    let found: Vec<_> = all.iter().map(|it| (it.severity, it.code.as_str())).collect();
+    assert_eq!(found, [(Severity::Note, codes::ONE_COPY)]);
     let all = check(|w| w.regions.clear());
     assert!(all.iter().any(|it| it.code == codes::NO_REGION), "{all:#?}");
 }

@@ -36,7 +36,20 @@ fn every_field_that_a_provider_reads_is_there() {
     let database = json!({
         "server": "eu-db-1", "cluster": "postgres", "engine": "postgres", "version": "15", "founder": false,
         "settings": { "max_connections": "100" }, "peers": ["asia-southeast/asia-db-1", "us-east/us-db-1"],
-        "sync_mode": "strict", "timing": "default",
+        "sync_mode": "strict",
+        "timing": {
+            "renew_ms": 1000, "call_timeout_ms": 1000, "store_election_ms": 2000, "hold_ms": 6500, "fence_budget_ms": 1000,
+            "watchdog_ms": 8000, "take_ms": 10000, "probe_interval_ms": 1000, "probe_failures": 3, "probe_timeout_ms": 700,
+        },
+        "failover": {
+            "automatic": true, "cooldown_ms": 300_000, "daily_limit": 3, "restart_budget_ms": 5000,
+            "degrade_after_ms": 15000, "stall_limit_ms": 30000, "max_loss_bytes": 16_777_216,
+        },
+        "voters": [
+            { "place": "asia-southeast/asia-db-1", "data": true, "priority": 20, "forbidden": null },
+            { "place": "eu-central/eu-db-1", "data": true, "priority": 10, "forbidden": null },
+            { "place": "us-east/us-db-1", "data": true, "priority": 0, "forbidden": null },
+        ],
     });
     assert_eq!(find(&all, "eu-pg-1").spec, database);
     let balancer = &find(&all, "us-lb").spec;
@@ -80,6 +93,28 @@ fn another_declared_primary_changes_no_hash() {
             resource.id
         );
     }
+}
+
+#[test]
+fn a_witness_votes_and_holds_nothing() {
+    let mut workspace = workspace();
+    workspace.regions[2].role = Role::Witness;
+    workspace.regions[2].databases.clear();
+    workspace.regions[1].can_lead = false;
+    let all = local(&workspace);
+    let voters = &find(&all, "us-pg-1").spec["voters"];
+    assert_eq!(voters[0]["place"], "asia-southeast/asia-db-1");
+    assert_eq!(voters[0]["data"], false);
+    assert_eq!(voters[1]["forbidden"], "eu-central says can_lead = false");
+    assert_eq!(voters[2]["forbidden"], Value::Null);
+    assert_eq!(find(&all, "us-pg-1").spec["peers"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn a_commit_without_a_second_copy_waits_for_nobody() {
+    let mut workspace = workspace();
+    workspace.regions.truncate(1);
+    assert_eq!(find(&local(&workspace), "us-pg-1").spec["sync_mode"], "async");
 }
 
 #[test]

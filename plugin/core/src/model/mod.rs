@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use failover::FailoverPolicy;
-pub use time::{Timing, TimingProfile};
+pub use time::{CLOCK_DRIFT, REPLICATION_TIMEOUT, Timing, TimingProfile};
 
 use crate::{
     geo::Coordinates,
@@ -21,8 +21,11 @@ use crate::{
 pub struct Workspace {
     pub name: WorkspaceName,
     pub objectives: Objectives,
-    pub timing: TimingProfile,
+    /// Whose constants `timing` begins with; what is overridden is in `timing` alone.
+    pub profile: TimingProfile,
+    pub timing: Timing,
     pub sync_mode: SyncMode,
+    pub failover: FailoverPolicy,
     pub dns: Option<Dns>,
     /// In the order primary, secondary, tertiary, witness; by name within a role.
     pub regions: Vec<Region>,
@@ -60,6 +63,15 @@ impl Role {
         }
     }
 
+    /// Of its regions, where they do not say one of their own.
+    pub const fn failover_priority(self) -> u32 {
+        match self {
+            Self::Primary => 0,
+            Self::Secondary => 10,
+            Self::Tertiary | Self::Witness => 20,
+        }
+    }
+
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.to_ascii_lowercase();
         [Self::Primary, Self::Secondary, Self::Tertiary, Self::Witness]
@@ -68,13 +80,29 @@ impl Role {
     }
 }
 
-/// What is promised to the database's clients; FAILOVER.md §2.
+/// What a commit waits for, and so what a failover can lose; FAILOVER.md §2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SyncMode {
     Strict,
     Degrade,
     Async,
+}
+
+impl SyncMode {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Degrade => "degrade",
+            Self::Async => "async",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Strict, Self::Degrade, Self::Async]
+            .into_iter()
+            .find(|it| it.as_str().eq_ignore_ascii_case(text))
+    }
 }
 
 /// Seconds as written; `0` is never "unlimited".
@@ -105,6 +133,10 @@ pub struct Region {
     pub country: Option<String>,
     /// Places the data may be in: "EU" or country codes; empty is no rule.
     pub residency: Vec<String>,
+    /// Of copies that are equally far, the one with the lower number is made primary.
+    pub failover_priority: u32,
+    /// Otherwise the region holds copies and votes, and is never made primary.
+    pub can_lead: bool,
     pub networks: Vec<Network>,
     pub servers: Vec<ServerGroup>,
     pub load_balancers: Vec<LoadBalancer>,

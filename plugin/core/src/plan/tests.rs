@@ -173,7 +173,7 @@ fn a_removed_region_goes_from_top_to_bottom() {
     assert_eq!(step(&steps, "asia-app-1").reason, "no longer in the workspace");
     assert_eq!(
         step(&steps, "us-pg-1").reason,
-        "peers 2 → 1 (-asia-southeast/asia-db-1)"
+        "peers 2 → 1 (-asia-southeast/asia-db-1), voters 3 → 2"
     );
 }
 

@@ -1,6 +1,6 @@
 //! Taking a server out of its balancers before it stops, and putting it back when it answers.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use ha_core::resource::{Kind, ResourceId};
 use ha_edge::haproxy::{APP, Admin, AdminError, ServerRow, ServerState};
@@ -27,9 +27,29 @@ struct Targets {
 pub(crate) struct Drained(ResourceId);
 
 pub(crate) fn admin(local: &Local, region: &str, balancer: &str) -> Result<Admin, ProviderError> {
-    Ok(Admin::new(
-        sockets(local, At { region, host: balancer })?.join("admin.sock"),
-    ))
+    socket(local, region, balancer).map(Admin::new)
+}
+
+/// The sockets of the region's balancers that lead to databases, made or about to be.
+pub(crate) fn of_databases(local: &Local, region: &str) -> Result<Vec<PathBuf>, ProviderError> {
+    #[derive(Deserialize)]
+    struct LeadsTo {
+        databases: Vec<String>,
+    }
+    let known = local.known(region, Kind::LoadBalancer)?.into_iter();
+    let known = known.filter_map(|(id, record)| Some((id.name.clone(), record.spec::<LeadsTo>(&id).ok()?)));
+    let wanted = local.wanted();
+    let wanted = wanted
+        .iter()
+        .filter(|it| it.id.kind == Kind::LoadBalancer && it.id.region == region)
+        .filter_map(|it| Some((it.id.name.clone(), LeadsTo::deserialize(&it.spec).ok()?)));
+    let leads: BTreeMap<String, LeadsTo> = known.chain(wanted).collect();
+    let leads = leads.iter().filter(|(_, spec)| !spec.databases.is_empty());
+    leads.map(|(name, _)| socket(local, region, name)).collect()
+}
+
+pub(crate) fn socket(local: &Local, region: &str, balancer: &str) -> Result<PathBuf, ProviderError> {
+    Ok(sockets(local, At { region, host: balancer })?.join("admin.sock"))
 }
 
 /// Afterwards the server takes no new requests, and those under way have ended (or had ten seconds to). Only where

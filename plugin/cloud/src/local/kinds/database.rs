@@ -1,10 +1,15 @@
 //! One node of the replicated database: a guard, which makes and runs PostgreSQL beside it.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use ha_core::{
     agent::{FailoverConfig, GuardConfig, NodePolicy, Peer, PostgresConfig, StoreConfig, TlsFiles},
-    model::{FailoverPolicy, SyncMode, TimingProfile},
+    model::{FailoverPolicy, SyncMode, Timing},
     resource::{Kind, Resource, ResourceId},
     unit::{Ready, StopSignal},
 };
@@ -14,6 +19,7 @@ use crate::ProviderError;
 use crate::local::{
     Local,
     kinds::{
+        balancing,
         network::{end_all_below, refresh_relays, sockets},
         nodes, renew,
         server::{self, APP_DATABASE, APP_USER},
@@ -33,10 +39,15 @@ use crate::local::{
 };
 
 pub(crate) const UNIT: &str = "guard";
+/// Beside the guard, and not of it: it ends the database when the guard hangs.
+const DEADMAN: &str = "deadman";
+/// What this node has promised; survives its guard, and its data when those are made anew.
+const PROMISE: &str = "promise.json";
 pub(crate) const CONFIG: &str = "guard.json";
 /// `initdb` takes seconds; a copy of a big primary takes as long as its disk.
 pub(crate) const READY_WITHIN: Duration = Duration::from_secs(180);
 const STOPS_WITHIN: Duration = Duration::from_secs(60);
+const DEADMAN_READY_WITHIN: Duration = Duration::from_secs(30);
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, Deserialize)]
@@ -50,7 +61,24 @@ pub(crate) struct DatabaseSpec {
     /// `region/server` of the other nodes.
     pub(crate) peers: Vec<String>,
     sync_mode: SyncMode,
-    timing: TimingProfile,
+    timing: Timing,
+    failover: FailoverPolicy,
+    voters: Vec<Voter>,
+}
+
+/// Who has a say in who leads, as `region/server`.
+#[derive(Clone, Debug, Deserialize)]
+struct Voter {
+    place: String,
+    data: bool,
+    priority: u32,
+    forbidden: Option<String>,
+}
+
+/// All that is asked of one that exists, whichever version of this program wrote its record.
+#[derive(Debug, Deserialize)]
+struct LivesOn {
+    server: String,
 }
 
 /// Afterwards the node is a primary that can be written, or a replica that streams.
@@ -91,13 +119,14 @@ pub(crate) async fn ensure(local: &Local, want: &Resource) -> Result<(), Provide
         stop_signal: StopSignal::Term,
         reload_signal: None,
         stop_timeout: STOPS_WITHIN,
-        ready: Ready::Http(format!("http://{}:{}/health", address.direct, port::GUARD)),
+        ready: Some(Ready::Http(format!("http://{}:{}/health", address.direct, port::GUARD))),
         // A guard that takes the database over has it read its certificate, too.
         reads_at_start: vec![told_at_once(config)?, certificate],
         reads_again: Vec::new(),
         ports: vec![port::GUARD, port::POSTGRES],
     };
     if local.is_off(at) {
+        local.put(at, address.direct, &deadman(local, at, &path)?).await?;
         local.put(at, address.direct, &process).await?;
         return local.finish(want);
     }
@@ -108,6 +137,7 @@ pub(crate) async fn ensure(local: &Local, want: &Resource) -> Result<(), Provide
         address,
         spec: &spec,
     };
+    watched(local, want, at, address, &path).await?;
     let unit = if local.would_restart(at, &process) && renew::runs(&node).await {
         renew::renew(local, &node, process).await?
     } else {
@@ -116,6 +146,40 @@ pub(crate) async fn ensure(local: &Local, want: &Resource) -> Result<(), Provide
     usable::wait(local, &node, log).await?;
     local.ready(&want.id, at, &unit, READY_WITHIN).await?;
     local.finish(want)
+}
+
+/// Afterwards the deadman runs: before the guard does, and whatever becomes of the guard.
+async fn watched(
+    local: &Local,
+    want: &Resource,
+    at: At<'_>,
+    address: Addresses,
+    config: &Path,
+) -> Result<(), ProviderError> {
+    let process = deadman(local, at, config)?;
+    let unit = local.put(at, address.direct, &process).await?;
+    local.ready(&want.id, at, &unit, DEADMAN_READY_WITHIN).await
+}
+
+fn deadman(local: &Local, at: At, config: &Path) -> Result<Process, ProviderError> {
+    let data_dir = local.layout.host(at.region, at.host).data("postgres");
+    Ok(Process {
+        name: DEADMAN,
+        program: local.guard_program()?,
+        args: vec!["deadman".into(), "--config".into(), config.display().to_string()],
+        env: BTreeMap::new(),
+        stop_signal: StopSignal::Term,
+        reload_signal: None,
+        stop_timeout: Duration::from_secs(5),
+        ready: None,
+        // Which database, and where the deadline is. All else of the configuration is the guard's.
+        reads_at_start: vec![
+            data_dir.display().to_string(),
+            sockets(local, at)?.display().to_string(),
+        ],
+        reads_again: Vec::new(),
+        ports: Vec::new(),
+    })
 }
 
 /// What its guard is told, as [`ensure`] would write it.
@@ -146,7 +210,7 @@ fn programs_of(local: &Local, id: &ResourceId, spec: &DatabaseSpec) -> Result<Pa
 /// Afterwards nothing of the node is left, its data included.
 pub(crate) async fn remove(local: &Local, id: &ResourceId) -> Result<(), ProviderError> {
     let Some(record) = local.record(id) else { return Ok(()) };
-    let Some(spec) = record.ok().and_then(|record| record.spec::<DatabaseSpec>(id).ok()) else {
+    let Some(spec) = record.ok().and_then(|record| record.spec::<LivesOn>(id).ok()) else {
         // Nothing says where it was; its server's folder is removed with the server.
         return local.forget(id);
     };
@@ -155,32 +219,38 @@ pub(crate) async fn remove(local: &Local, id: &ResourceId) -> Result<(), Provide
         host: &spec.server,
     };
     let host = local.layout.host(at.region, at.host);
+    // The guard first: as long as its database runs, somebody watches over both.
     local.take(at, UNIT).await?;
+    local.take(at, DEADMAN).await?;
     // A guard that was killed leaves its database running, which then has no unit.
     end_all_below(local, &host.data("postgres")).await?;
     let etc = [CONFIG, "admin", "replication"].map(|file| host.etc(file));
     for path in etc
         .into_iter()
-        .chain([host.data("postgres"), host.log(UNIT), host.log("postgres")])
+        .chain([host.data("postgres"), host.data(PROMISE)])
+        .chain([host.log(UNIT), host.log(DEADMAN), host.log("postgres")])
     {
         files::remove_all(&path)?;
     }
     local.forget(id)
 }
 
-/// Guards find the store through any member, so all of them are told of a change. They read it at their next start:
-/// it is no reason to restart a database, and their own region's member comes first anyway.
-pub(crate) fn refresh_store_endpoints(local: &Local) -> Result<(), ProviderError> {
+/// Guards find the store through any member, and turn the balancers beside them, so all of them are told of a change.
+/// They read it at their next start: it is no reason to restart a database; their own region's member of the store comes
+/// first anyway, and a balancer that no guard turns looks for itself, within a second or so.
+pub(crate) fn refresh_guards(local: &Local) -> Result<(), ProviderError> {
     let _telling = local.telling();
     for region in local.regions()? {
         let endpoints = store::endpoints(local, &region)?;
+        let balancers = balancing::of_databases(local, &region)?;
         for (id, record) in local.known(&region, Kind::Database)? {
-            let Ok(DatabaseSpec { server, .. }) = record.spec(&id) else {
+            let Ok(LivesOn { server }) = record.spec(&id) else {
                 continue;
             };
             let path = local.layout.host(&region, &server).etc(CONFIG);
             if let Ok(Some(mut config)) = read_json::<GuardConfig>(&path) {
                 config.store.endpoints.clone_from(&endpoints);
+                config.failover.balancers.clone_from(&balancers);
                 local.files.write_json_if_changed(&path, &config)?;
             }
         }
@@ -188,14 +258,34 @@ pub(crate) fn refresh_store_endpoints(local: &Local) -> Result<(), ProviderError
     Ok(())
 }
 
-/// What of the configuration a guard must be told at once: not where the store is, nor who was to make the first
-/// database.
+/// What of the configuration a guard must be told at once: not where the store and the balancers are, nor who was to
+/// make the first database.
 fn told_at_once(mut config: GuardConfig) -> Result<String, ProviderError> {
     config.store.endpoints.clear();
+    config.failover.balancers.clear();
     config.declared_primary = false;
     serde_json::to_string(&config).map_err(|error| ProviderError::Other {
         what: error.to_string(),
     })
+}
+
+/// Nodes are called as the guards call them; a witness by its server, which no database has.
+fn voters(voters: &[Voter], nodes: &[(String, String)]) -> Result<Vec<NodePolicy>, ProviderError> {
+    let mut out = Vec::new();
+    for voter in voters {
+        let (region, server) = voter.place.split_once('/').ok_or_else(|| ProviderError::Other {
+            what: format!("{:?} is not of the form region/server", voter.place),
+        })?;
+        let known = nodes.iter().find(|(place, _)| *place == voter.place);
+        out.push(NodePolicy {
+            node: known.map_or_else(|| server.to_owned(), |(_, name)| name.clone()),
+            region: region.to_owned(),
+            data: voter.data,
+            priority: voter.priority,
+            forbidden: voter.forbidden.clone(),
+        });
+    }
+    Ok(out)
 }
 
 fn config(
@@ -209,14 +299,10 @@ fn config(
     let mut places = spec.peers.clone();
     places.push(format!("{}/{}", at.region, at.host));
     let mut nodes = nodes::read(&places)?;
-    let policies = nodes.iter().map(|node| NodePolicy {
-        node: node.name.clone(),
-        region: node.region.clone(),
-        data: true,
-        priority: 10,
-        forbidden: None,
-    });
-    let policies = policies.collect();
+    let nodes_here: Vec<(String, String)> = places
+        .into_iter()
+        .zip(nodes.iter().map(|node| node.name.clone()))
+        .collect();
     let own = nodes.pop().map_or_else(|| at.host.to_owned(), |node| node.name);
     let mut peers = Vec::new();
     for node in nodes {
@@ -270,12 +356,13 @@ fn config(
         events: local.layout.region(at.region).events(),
         failover: FailoverConfig {
             sync_mode: spec.sync_mode,
-            timing: spec.timing.timing(),
-            policy: FailoverPolicy::default(),
-            nodes: policies,
-            balancers: Vec::new(),
-            promise: host.data("promise.json"),
+            timing: spec.timing,
+            policy: spec.failover,
+            nodes: voters(&spec.voters, &nodes_here)?,
+            balancers: balancing::of_databases(local, at.region)?,
+            promise: host.data(PROMISE),
             runtime_dir: sockets(local, at)?,
+            watchdog: None,
         },
     })
 }

@@ -16,7 +16,8 @@ use crate::local::{
     Local,
     kinds::{
         balancing::{self, DRAINS_WITHIN, admin},
-        network::{host_folders, refresh_relays, sockets},
+        database,
+        network::{host_folders, refresh_relays},
         nodes::{self, Node},
         server,
     },
@@ -79,6 +80,7 @@ pub(crate) async fn ensure(local: &Local, want: &Resource) -> Result<(), Provide
     server::certificate(local, at, address)?;
     let text = haproxy::render(&input(local, at, address, &spec)?);
     refresh_relays(local)?;
+    database::refresh_guards(local)?;
     server::refresh_apps(local, at.region, &spec.targets, &spec.databases).await?;
 
     // Servers of this region are not restarted while the balancer moves traffic between them.
@@ -101,7 +103,7 @@ pub(crate) async fn ensure(local: &Local, want: &Resource) -> Result<(), Provide
         stop_signal: StopSignal::Term,
         reload_signal: Some(StopSignal::Usr2),
         stop_timeout: Duration::from_secs(10),
-        ready: Ready::Tcp(format!("{}:{}", address.direct, first_port(&spec))),
+        ready: Some(Ready::Tcp(format!("{}:{}", address.direct, first_port(&spec)))),
         reads_at_start: Vec::new(),
         reads_again: vec![text.clone(), certificate],
         ports: ports(&spec),
@@ -135,7 +137,8 @@ pub(crate) async fn remove(local: &Local, id: &ResourceId) -> Result<(), Provide
         },
     )
     .await?;
-    local.forget(id)
+    local.forget(id)?;
+    database::refresh_guards(local)
 }
 
 /// Afterwards the process that answers has read `text`. HAProxy can lose a signal that comes while it still works on
@@ -202,7 +205,7 @@ fn input(local: &Local, at: At, address: Addresses, spec: &BalancerSpec) -> Resu
         workspace: local.options.workspace.as_str().to_owned(),
         region: at.region.to_owned(),
         name: at.host.to_owned(),
-        admin_socket: sockets(local, at)?.join("admin.sock"),
+        admin_socket: balancing::socket(local, at.region, at.host)?,
         source: Some(direct.to_string()),
         max_connections: MAX_CONNECTIONS,
         threads: THREADS,

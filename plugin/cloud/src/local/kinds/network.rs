@@ -65,7 +65,7 @@ pub(crate) async fn ensure(local: &Local, want: &Resource) -> Result<(), Provide
         stop_signal: StopSignal::Term,
         reload_signal: None,
         stop_timeout: Duration::from_secs(3),
-        ready: Ready::Tcp(format!("{}:{}", address.front, port::RELAY_STATUS)),
+        ready: Some(Ready::Tcp(format!("{}:{}", address.front, port::RELAY_STATUS))),
         // It watches both of its files by itself.
         reads_at_start: Vec::new(),
         reads_again: Vec::new(),

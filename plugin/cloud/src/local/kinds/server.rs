@@ -234,7 +234,7 @@ fn app_process(
         stop_signal: StopSignal::Term,
         reload_signal: None,
         stop_timeout: Duration::from_secs(10),
-        ready: Ready::Http(format!("http://{}:{}/health", address.direct, port::APP)),
+        ready: Some(Ready::Http(format!("http://{}:{}/health", address.direct, port::APP))),
         reads_at_start: vec![
             String::from_utf8_lossy(&text).into_owned(),
             // A hash, because this becomes part of a key that others may read.

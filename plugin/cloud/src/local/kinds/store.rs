@@ -140,7 +140,7 @@ pub(crate) async fn ensure(local: &Local, want: &Resource) -> Result<(), Provide
         stop_signal: StopSignal::Term,
         reload_signal: None,
         stop_timeout: Duration::from_secs(10),
-        ready: Ready::Tcp(format!("{}:{}", address.direct, port::ETCD_CLIENT)),
+        ready: Some(Ready::Tcp(format!("{}:{}", address.direct, port::ETCD_CLIENT))),
         reads_at_start: vec![plain.clone(), mark],
         reads_again: Vec::new(),
         ports: vec![port::ETCD_CLIENT, port::ETCD_PEER, port::ETCD_METRICS],
@@ -153,7 +153,7 @@ pub(crate) async fn ensure(local: &Local, want: &Resource) -> Result<(), Provide
     }
     drop(joining);
     local.finish(want)?;
-    database::refresh_store_endpoints(local)
+    database::refresh_guards(local)
 }
 
 /// Its configuration, as [`ensure`] leaves it.
@@ -201,7 +201,7 @@ pub(crate) async fn remove(local: &Local, id: &ResourceId) -> Result<(), Provide
     }
     local.forget(id)?;
     drop(joining);
-    database::refresh_store_endpoints(local)
+    database::refresh_guards(local)
 }
 
 /// How the member is to begin, if it is, and a mark that differs from birth to birth: with another mark the process

@@ -23,8 +23,8 @@ use crate::local::{
 /// A replica that heard from its primary since then is streaming.
 const STREAMING: Duration = Duration::from_secs(15);
 const ASK_AGAIN: Duration = Duration::from_millis(100);
-/// A database without a primary for so long will have none by waiting.
-const HEADLESS: Duration = Duration::from_secs(20);
+/// A database without a primary for so long will have none by waiting: its guards would have made one.
+const HEADLESS: Duration = Duration::from_secs(60);
 
 /// One database node, and where it is.
 #[derive(Clone, Copy, Debug)]
@@ -70,9 +70,10 @@ pub(crate) async fn wait(local: &Local, node: &Node<'_>, log: u64) -> Result<(),
                     "{}: no node of the database is primary, and there are replicas: {detail}",
                     node.id
                 ),
-                help: "waiting changes nothing: make the replica that is furthest (ha lag) the primary, by select \
-                       pg_promote() on it, then run the same command again"
-                    .into(),
+                help:
+                    "waiting changes nothing: ha quorum says why its guards make none, and ha failover does; then run \
+                       the same command again"
+                        .into(),
             });
         }
         if Instant::now() >= deadline {

@@ -40,7 +40,8 @@ pub(crate) struct Process {
     pub(crate) stop_signal: StopSignal,
     pub(crate) reload_signal: Option<StopSignal>,
     pub(crate) stop_timeout: Duration,
-    pub(crate) ready: Ready,
+    /// Without one, running is ready.
+    pub(crate) ready: Option<Ready>,
     /// What it reads at its start: another content restarts it.
     pub(crate) reads_at_start: Vec<String>,
     /// What it can read again: another content reloads it.
@@ -61,7 +62,7 @@ impl Process {
             stop_signal: self.stop_signal,
             reload_signal: self.reload_signal,
             stop_timeout_ms: u64::try_from(self.stop_timeout.as_millis()).unwrap_or(u64::MAX),
-            ready: Some(self.ready.clone()),
+            ready: self.ready.clone(),
             restart_key: spec_hash(&started_from),
             reload_key: spec_hash(&json!(self.reads_again)),
         }
