@@ -49,6 +49,10 @@ pub struct FailoverConfig {
     pub promise: PathBuf,
     /// Gone after a reboot: the start permit and the deadman's deadline.
     pub runtime_dir: PathBuf,
+    /// `/dev/watchdog`: armed with the first renewal of the lease, fed with each. The device's own time must be no more
+    /// than `timing.watchdog`.
+    #[serde(default)]
+    pub watchdog: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,11 +16,11 @@ use std::{
 
 use async_trait::async_trait;
 use etcd_client::{
-    Certificate, Client, Compare, CompareOp, ConnectOptions, Error, EventType, Identity, KeyValue, TlsOptions, Txn,
-    TxnOp, TxnOpResponse, WatchOptions, WatchStream,
+    Certificate, Client, Compare, CompareOp, ConnectOptions, Error, EventType, GetOptions, Identity, KeyValue,
+    PutOptions, TlsOptions, Txn, TxnOp, TxnOpResponse, WatchOptions, WatchStream,
 };
 
-use crate::{Entry, Revision, Store, StoreError, Swap, Watch, Write};
+use crate::{Change, Entry, Listing, Presence, Revision, Store, StoreError, Swap, Watch, Write};
 
 /// etcd refuses pings that come more often than every five seconds.
 const PING: Duration = Duration::from_secs(6);
@@ -54,6 +54,12 @@ impl Options {
             timeout: Duration::from_secs(2),
         }
     }
+
+    /// For one call to one member.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
 }
 
 /// A client of one etcd cluster. Cheap to clone; clones share their connections.
@@ -73,7 +79,7 @@ struct Endpoint {
 impl fmt::Debug for Etcd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Etcd")
-            .field("endpoints", &self.urls())
+            .field("endpoints", &self.endpoints())
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }
@@ -121,7 +127,8 @@ impl Etcd {
         })
     }
 
-    fn urls(&self) -> Vec<String> {
+    /// As they were given.
+    pub fn endpoints(&self) -> Vec<String> {
         self.members.iter().map(|member| member.url.clone()).collect()
     }
 
@@ -180,7 +187,7 @@ impl Etcd {
                 reason,
             },
             None => StoreError::Unreachable {
-                endpoints: self.urls(),
+                endpoints: self.endpoints(),
                 reason: reasons.join("; "),
             },
         })
@@ -211,7 +218,7 @@ impl Etcd {
             }
         }
         Err(StoreError::Unreachable {
-            endpoints: self.urls(),
+            endpoints: self.endpoints(),
             reason: reasons.join("; "),
         })
     }
@@ -227,15 +234,101 @@ impl Store for Etcd {
         Ok(answer.kvs().first().map(entry))
     }
 
+    async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
+        let answer = self
+            .read(|mut client| async move { client.get(prefix, Some(GetOptions::new().with_prefix())).await })
+            .await?;
+        let header = answer.header();
+        let mut entries = Vec::with_capacity(answer.kvs().len());
+        for kv in answer.kvs() {
+            entries.push((key(kv)?, entry(kv)));
+        }
+        Ok(Listing {
+            entries,
+            revision: Revision(header.map_or(0, |header| header.revision())),
+            cluster: header.map_or_else(String::new, |header| format!("{:x}", header.cluster_id())),
+        })
+    }
+
     async fn compare_and_swap(&self, write: Write<'_>) -> Result<Swap, StoreError> {
-        let key = write.key;
-        let compares: Vec<Compare> = std::iter::once(&(key, write.expected))
-            .chain(write.unchanged)
+        let own = (write.key, write.expected);
+        let compares = std::iter::once(&own).chain(write.unchanged);
+        let options = write
+            .presence
+            .map(|it| Ok::<_, StoreError>(PutOptions::new().with_lease(lease_id(it)?)))
+            .transpose()?;
+        let put = TxnOp::put(write.key, write.value, options);
+        self.swap(write.key, compares, put).await
+    }
+
+    async fn remove(&self, key: &str, expected: Revision) -> Result<Swap, StoreError> {
+        let own = (key, expected);
+        self.swap(key, std::iter::once(&own), TxnOp::delete(key, None)).await
+    }
+
+    async fn watch(&self, key: &str, after: Revision) -> Result<Box<dyn Watch>, StoreError> {
+        let mut pending = VecDeque::new();
+        let mut from = after.0 + 1;
+        if after == Revision::ABSENT {
+            // History from the very first revision may have been compacted away. What counts is what is there now.
+            let answer = self
+                .read(|mut client| async move { client.get(key, None).await })
+                .await?;
+            pending.extend(answer.kvs().first().map(|kv| Change {
+                key: key.to_owned(),
+                revision: Revision(kv.mod_revision()),
+                entry: Some(entry(kv)),
+            }));
+            from = answer.header().map_or(1, |header| header.revision() + 1);
+        }
+        self.begin_watch(key, WatchOptions::new().with_start_revision(from), pending)
+            .await
+    }
+
+    async fn watch_prefix(&self, prefix: &str, after: Revision) -> Result<Box<dyn Watch>, StoreError> {
+        let options = WatchOptions::new().with_prefix().with_start_revision(after.0 + 1);
+        self.begin_watch(prefix, options, VecDeque::new()).await
+    }
+
+    async fn presence(&self, time: Duration) -> Result<Presence, StoreError> {
+        let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX).max(1);
+        let answer = self
+            .write("a new etcd lease", |mut client| async move {
+                client.lease_grant(seconds, None).await
+            })
+            .await?;
+        Ok(Presence(format!("{:x}", answer.id())))
+    }
+
+    async fn keep_alive(&self, presence: &Presence) -> Result<bool, StoreError> {
+        let id = lease_id(presence)?;
+        let kept = self
+            .read(|mut client| async move {
+                match client.lease_keep_alive(id).await {
+                    Ok(_) => Ok(true),
+                    Err(Error::LeaseKeepAliveError(_)) => Ok(false),
+                    Err(error) => Err(error),
+                }
+            })
+            .await?;
+        Ok(kept)
+    }
+}
+
+impl Etcd {
+    /// `then` is carried out if all of `compares` hold. One transaction.
+    async fn swap<'a>(
+        &self,
+        key: &str,
+        compares: impl Iterator<Item = &'a (&'a str, Revision)>,
+        then: TxnOp,
+    ) -> Result<Swap, StoreError> {
+        let compares: Vec<Compare> = compares
             .map(|(key, revision)| Compare::mod_revision(*key, CompareOp::Equal, revision.0))
             .collect();
         let txn = Txn::new()
             .when(compares)
-            .and_then([TxnOp::put(key, write.value, None)])
+            .and_then([then])
             .or_else([TxnOp::get(key, None)]);
         let answer = self
             .write(key, |mut client| {
@@ -254,26 +347,20 @@ impl Store for Etcd {
         Ok(Swap::Changed(current))
     }
 
-    async fn watch(&self, key: &str, after: Revision) -> Result<Box<dyn Watch>, StoreError> {
-        let mut pending = VecDeque::new();
-        let mut from = after.0 + 1;
-        if after == Revision::ABSENT {
-            // History from the very first revision may have been compacted away. What counts is what is there now.
-            let answer = self
-                .read(|mut client| async move { client.get(key, None).await })
-                .await?;
-            pending.extend(answer.kvs().first().map(|kv| Some(entry(kv))));
-            from = answer.header().map_or(1, |header| header.revision() + 1);
-        }
-        let options = WatchOptions::new().with_start_revision(from);
+    async fn begin_watch(
+        &self,
+        what: &str,
+        options: WatchOptions,
+        pending: VecDeque<Change>,
+    ) -> Result<Box<dyn Watch>, StoreError> {
         let stream = self
             .read(|mut client| {
                 let options = options.clone();
-                async move { client.watch(key, Some(options)).await }
+                async move { client.watch(what, Some(options)).await }
             })
             .await?;
         Ok(Box::new(EtcdWatch {
-            key: key.to_owned(),
+            what: what.to_owned(),
             stream,
             pending,
         }))
@@ -281,16 +368,17 @@ impl Store for Etcd {
 }
 
 struct EtcdWatch {
-    key: String,
+    /// A key, or a prefix.
+    what: String,
     stream: WatchStream,
-    pending: VecDeque<Option<Entry>>,
+    pending: VecDeque<Change>,
 }
 
 #[async_trait]
 impl Watch for EtcdWatch {
-    async fn next(&mut self) -> Result<Option<Entry>, StoreError> {
+    async fn next(&mut self) -> Result<Change, StoreError> {
         let ended = |reason: String| StoreError::WatchEnded {
-            key: self.key.clone(),
+            key: self.what.clone(),
             reason,
         };
         loop {
@@ -309,9 +397,11 @@ impl Watch for EtcdWatch {
                 }));
             }
             for event in message.events() {
-                self.pending.push_back(match event.event_type() {
-                    EventType::Put => event.kv().map(entry),
-                    EventType::Delete => None,
+                let Some(kv) = event.kv() else { continue };
+                self.pending.push_back(Change {
+                    key: key(kv)?,
+                    revision: Revision(kv.mod_revision()),
+                    entry: (event.event_type() == EventType::Put).then(|| entry(kv)),
                 });
             }
         }
@@ -323,6 +413,18 @@ fn entry(kv: &KeyValue) -> Entry {
         value: kv.value().to_vec(),
         revision: Revision(kv.mod_revision()),
     }
+}
+
+fn key(kv: &KeyValue) -> Result<String, StoreError> {
+    kv.key_str().map(str::to_owned).map_err(|error| StoreError::Malformed {
+        key: String::from_utf8_lossy(kv.key()).into_owned(),
+        reason: format!("its name: {error}"),
+    })
+}
+
+fn lease_id(presence: &Presence) -> Result<i64, StoreError> {
+    i64::from_str_radix(&presence.0, 16)
+        .map_err(|error| StoreError::Options(format!("`{}` is no etcd lease: {error}", presence.0)))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, StoreError> {

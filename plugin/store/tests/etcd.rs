@@ -1,14 +1,17 @@
 //! Against a real etcd on loopback, with certificates made here.
 
+mod suite;
+
 use std::{
     fs,
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use ha_store::{Etcd, Options, Revision, Store, StoreError, Swap, Write};
+use ha_store::{Etcd, Options, Store, StoreError, Swap, Write};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 
 /// A member of its own cluster, in a folder of its own; ends with the test.
@@ -102,65 +105,32 @@ impl Server {
 }
 
 #[tokio::test]
-async fn a_key_is_created_once_and_replaced_only_by_who_read_it_last() {
+async fn it_does_what_every_store_must() {
     let server = Server::start();
-    let store = server.store().await;
-    let Ok(Swap::Done(first)) = store.compare_and_swap(Write::create("/a", b"1".to_vec())).await else {
-        panic!("the key was not there");
-    };
-    let Ok(Swap::Changed(Some(now))) = store.compare_and_swap(Write::create("/a", b"2".to_vec())).await else {
-        panic!("the key was there");
-    };
-    assert_eq!((now.value.as_slice(), now.revision), (b"1".as_slice(), first));
-
-    let Ok(Swap::Done(second)) = store.compare_and_swap(Write::replace("/a", b"2".to_vec(), first)).await else {
-        panic!("nobody else wrote");
-    };
-    assert!(second > first);
-    let late = store.compare_and_swap(Write::replace("/a", b"3".to_vec(), first)).await;
-    assert!(matches!(late, Ok(Swap::Changed(Some(_)))), "{late:?}");
-
-    // A lease holds only under its term.
-    let guarded = |revision: Revision| {
-        let unchanged: &'static [(&str, Revision)] = Box::leak(Box::new([("/a", revision)]));
-        Write {
-            unchanged,
-            ..Write::create("/lease", b"x".to_vec())
-        }
-    };
-    assert_eq!(
-        store.compare_and_swap(guarded(first)).await.expect("an answer"),
-        Swap::Changed(None)
-    );
-    assert!(matches!(
-        store.compare_and_swap(guarded(second)).await,
-        Ok(Swap::Done(_))
-    ));
-    assert_eq!(store.get("/nothing").await.expect("an answer"), None);
+    suite::all(Arc::new(server.store().await)).await;
 }
 
 #[tokio::test]
-async fn a_watch_tells_every_change_after_a_revision() {
+async fn a_presence_that_is_not_kept_takes_its_keys_along() {
     let server = Server::start();
     let store = server.store().await;
-    let mut from_nothing = store.watch("/k", Revision::ABSENT).await.expect("a watch");
-    let mut at = Revision::ABSENT;
-    let mut revisions = Vec::new();
-    for value in ["a", "b", "c"] {
-        let Ok(Swap::Done(now)) = store.compare_and_swap(Write::replace("/k", value.into(), at)).await else {
-            panic!("nobody else writes");
-        };
-        at = now;
-        revisions.push(now);
-    }
-    let mut later = store.watch("/k", revisions[0]).await.expect("a watch");
-    for (watch, expected) in [(&mut from_nothing, "abc"), (&mut later, "bc")] {
-        for value in expected.bytes() {
-            let change = tokio::time::timeout(Duration::from_secs(10), watch.next()).await;
-            let entry = change.expect("in time").expect("a change").expect("a value");
-            assert_eq!(entry.value, [value]);
-        }
-    }
+    let presence = store.presence(Duration::from_secs(1)).await.expect("one");
+    let write = Write {
+        presence: Some(&presence),
+        ..Write::create("/a", vec![1])
+    };
+    let at = suite::done(store.compare_and_swap(write)).await;
+    let mut watch = store.watch("/a", at).await.expect("a watch");
+    // etcd makes it no shorter than its election allows.
+    let change = tokio::time::timeout(Duration::from_secs(30), watch.next()).await;
+    assert_eq!(change.expect("in time").expect("a change").entry, None);
+    assert!(!store.keep_alive(&presence).await.expect("an answer"));
+    let late = Write {
+        presence: Some(&presence),
+        ..Write::create("/a", vec![1])
+    };
+    let late = store.compare_and_swap(late).await;
+    assert!(matches!(late, Err(StoreError::Refused { .. })), "{late:?}");
 }
 
 #[tokio::test]
