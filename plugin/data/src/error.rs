@@ -66,9 +66,9 @@ pub enum DataError {
     /// What was asked is for folders at rest only.
     #[error("a server runs on {path}; stop it first")]
     Running { path: PathBuf },
-    /// A rewind of this folder began and did not end: it holds parts of two databases.
-    #[error("a rewind of {path} did not end; it must be copied anew")]
-    Ruined { path: PathBuf },
+    /// It holds parts of two databases, or a history that nobody agreed to.
+    #[error("{path} is not to be started any more: {why}; it must be copied anew")]
+    Ruined { path: PathBuf, why: String },
     /// PostgreSQL would take another number than the one that was given out.
     #[error("{path} exists, so that timeline {wanted} cannot be given to this database; begin a later epoch")]
     TimelineTaken { path: PathBuf, wanted: u32 },

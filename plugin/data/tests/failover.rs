@@ -327,8 +327,14 @@ fn nothing_of_a_fenced_database_is_acknowledged() {
             let took = server.fence(Duration::from_secs(2)).await.expect("fenced");
             eprintln!("fenced a stopped one in {took:?}");
             postgres::prepare_primary_start(&a.config, "").await.expect("prepared");
-            let _server = postgres::start(&a.config).expect("started");
+            let server = postgres::start(&a.config).expect("started");
             canary(&a, 2, PATIENCE).await.expect("names as they were given");
+            assert!(matches!(postgres::disown(&a.config), Err(DataError::Running { .. })));
+            server.fence(PATIENCE).await.expect("fenced");
+            postgres::disown(&a.config).expect("stopped");
+            assert_eq!(postgres::data_dir(&a.config).await.expect("seen"), DataDir::Ruined);
+            let refused = postgres::prepare_primary_start(&a.config, "").await;
+            assert!(refused.is_err_and(|error| error.to_string().contains("without being chosen")));
         },
     );
 }

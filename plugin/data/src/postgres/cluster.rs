@@ -12,7 +12,7 @@ use std::{
 
 use ha_core::{agent::PostgresConfig, agreement::FENCED_NAMES};
 
-use super::{ADMIN_USER, beside, control::control, follow, process, program, seal, settings};
+use super::{ADMIN_USER, beside, control::control, follow, process, program, seal, settings, timeline};
 use crate::DataError;
 
 /// What stands where the data should be.
@@ -24,7 +24,8 @@ pub enum DataDir {
         /// It will start as a replica.
         standby: bool,
     },
-    /// A rewind of it began and did not end. Never to be started; [`set_aside`] makes way for a copy.
+    /// A rewind of it began and did not end, or it was disowned. Never to be started; [`set_aside`] makes way for a
+    /// copy.
     Ruined,
 }
 
@@ -33,7 +34,7 @@ pub enum DataDir {
 pub async fn data_dir(config: &PostgresConfig) -> Result<DataDir, DataError> {
     let dir = &config.data_dir;
     // Before anything in it is believed.
-    if is_ruined(config) {
+    if ruined(config)?.is_some() {
         return Ok(DataDir::Ruined);
     }
     let found = match fs::read_to_string(dir.join("PG_VERSION")) {
@@ -67,14 +68,45 @@ pub async fn data_dir(config: &PostgresConfig) -> Result<DataDir, DataError> {
     })
 }
 
-/// Beside the data folder while it is being rewound: within it, the rewind would remove it.
-pub(super) fn rewinding(config: &PostgresConfig) -> PathBuf {
+/// Says why the folder beside it must not be started. Beside, not in it: a rewind removes what it does not know.
+fn mark(config: &PostgresConfig) -> PathBuf {
     beside(&config.data_dir, ".rewinding")
 }
 
-/// A mark without a folder is about one that was moved away.
-pub(super) fn is_ruined(config: &PostgresConfig) -> bool {
-    rewinding(config).exists() && config.data_dir.exists()
+/// Why the folder must not be started. A mark without a folder is about one that was moved away.
+pub(super) fn ruined(config: &PostgresConfig) -> Result<Option<String>, DataError> {
+    let path = mark(config);
+    match fs::read_to_string(&path) {
+        Ok(why) => Ok(config.data_dir.exists().then_some(why)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(DataError::file(path)(error)),
+    }
+}
+
+/// The folder is [`DataDir::Ruined`] from now on, also after a power cut.
+pub(super) fn ruin(config: &PostgresConfig, why: &str) -> Result<(), DataError> {
+    follow::write_private(&mark(config), why)?;
+    sync_beside(config)
+}
+
+/// The folder may be started again.
+pub(super) fn mend(config: &PostgresConfig) -> Result<(), DataError> {
+    process::remove(&mark(config))?;
+    sync_beside(config)
+}
+
+fn sync_beside(config: &PostgresConfig) -> Result<(), DataError> {
+    timeline::sync(config.data_dir.parent().unwrap_or(&config.data_dir))
+}
+
+/// The stopped folder is [`DataDir::Ruined`] from now on: it was made primary without being chosen, so that its
+/// timeline may have the number of another one, and `pg_rewind` would see no difference. Repeating it is harmless.
+pub fn disown(config: &PostgresConfig) -> Result<(), DataError> {
+    if process::adopt(config)?.is_some() {
+        let path = config.data_dir.clone();
+        return Err(DataError::Running { path });
+    }
+    ruin(config, "it was made primary without being chosen")
 }
 
 /// `15`
@@ -142,7 +174,7 @@ pub(super) async fn begin(config: &PostgresConfig) -> Result<PathBuf, DataError>
 pub(super) fn finish(config: &PostgresConfig, new: &Path) -> Result<(), DataError> {
     let dir = &config.data_dir;
     // The mark was about a folder that had this name before.
-    process::remove(&rewinding(config))?;
+    mend(config)?;
     let renamed = (|| {
         fs::rename(new, dir)?;
         fs::File::open(dir.parent().unwrap_or(dir))?.sync_all()
@@ -221,7 +253,7 @@ pub async fn set_aside(config: &PostgresConfig) -> Result<(), DataError> {
         fs::File::open(dir.parent().unwrap_or(dir))?.sync_all()
     })();
     moved.map_err(DataError::file(dir))?;
-    process::remove(&rewinding(config))
+    mend(config)
 }
 
 /// What [`set_aside`] kept is gone. For when the data folder is complete again.

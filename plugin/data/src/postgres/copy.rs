@@ -12,6 +12,7 @@ use super::{
     cluster::{begin, finish, or_clear, write_config_in},
     connect::{ConnectOptions, Host, connect},
     follow::{self, Upstream},
+    names::{PROMPT, within},
     process, program, seal,
     slots::ensure_slots,
     timeline::read_history,
@@ -37,13 +38,16 @@ pub async fn prepare_upstream(
     .ca(&config.tls.ca)
     .application_name(format!("{}_copy", stream_name(node)));
     let session = connect(&options).await?;
-    let row = session
-        .query_one(
-            "select system_identifier::text, pg_is_in_recovery() from pg_control_system()",
-            &[],
-        )
-        .await
-        .map_err(|error| session.error(&error))?;
+    let asked = async {
+        session
+            .query_one(
+                "select system_identifier::text, pg_is_in_recovery() from pg_control_system()",
+                &[],
+            )
+            .await
+            .map_err(|error| session.error(&error))
+    };
+    let row = within(PROMPT, &format!("asking {} what it is", session.address()), asked).await?;
     let (found, replica): (String, bool) = (row.get(0), row.get(1));
     if found != system_identifier {
         return Err(DataError::Unexpected(format!(

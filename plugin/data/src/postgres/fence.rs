@@ -31,8 +31,8 @@ impl Postmaster {
 /// flushed is lost, as in a crash; what was acknowledged is not. Needs neither the postmaster nor its lock file.
 ///
 /// The postmaster is told to quit, so that it makes no more children and tidies up; all the others are killed at once.
-/// Without children it ends within milliseconds, unless it is stopped or hangs: then it is killed as well. When processes are left at the end
-/// of the budget that is an error, and a repetition goes on.
+/// Without children it ends within milliseconds, unless it is stopped or hangs: then it is killed as well. When
+/// processes are left at the end of the budget that is an error, and a repetition goes on.
 pub async fn fence_by_folder(data_dir: &Path, budget: Duration) -> Result<Duration, DataError> {
     let began = std::time::Instant::now();
     let grace = Instant::from_std(began + GRACE.min(budget / 2));

@@ -22,7 +22,7 @@ mod tls;
 
 use std::path::{Path, PathBuf};
 
-pub use cluster::{DataDir, bound_log, clear_outdated, clear_partial, data_dir, init, set_aside, write_config};
+pub use cluster::{DataDir, bound_log, clear_outdated, clear_partial, data_dir, disown, init, set_aside, write_config};
 pub use connect::{ConnectOptions, Host, Notice, Session, connect};
 pub use control::{ClusterState, Control, control};
 pub use copy::{Offer, ask_upstream, copy, prepare_upstream};

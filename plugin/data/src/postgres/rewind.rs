@@ -17,14 +17,14 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
 use super::{
     ADMIN_DATABASE, ADMIN_USER,
-    cluster::{private_dir, rewinding, write_config},
+    cluster::{mend, private_dir, ruin, write_config},
     connect::{ConnectOptions, Host, connect},
     control::{Control, control},
     follow::{self, Upstream},
     names::within,
     process, program,
     seal::{at_rest, seal_folder},
-    timeline::{history_in, read_history, sync},
+    timeline::{history_in, read_history},
 };
 use crate::DataError;
 
@@ -162,14 +162,12 @@ async fn rewind_with(
             rewound.lost.push(count(config, timeline, from, to).await?);
         }
         args.pop();
-        follow::write_private(&rewinding(config), "")?;
-        sync(dir.parent().unwrap_or(dir))?;
+        ruin(config, "a rewind of it did not end")?;
         program::run(config, "pg_rewind", &args, dir).await?;
         // It brought the source's configuration.
         write_config(config, node)?;
         seal_folder(config).await?;
-        process::remove(&rewinding(config))?;
-        sync(dir.parent().unwrap_or(dir))?;
+        mend(config)?;
     } else {
         seal_folder(config).await?;
     }

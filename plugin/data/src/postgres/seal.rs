@@ -192,17 +192,12 @@ pub(super) async fn seal_folder(config: &PostgresConfig) -> Result<(), DataError
 }
 
 /// The stopped folder of the present leader starts as the primary it is, its commits waiting for `names` from the
-/// first one on. Refused when it would start as a standby.
+/// first one on; also when a fence had prepared it for a sealed start that did not come. Only for the leader: nobody
+/// but the agreement knows who that is.
 pub async fn prepare_primary_start(config: &PostgresConfig, names: &str) -> Result<(), DataError> {
     at_rest(config)?;
     let dir = &config.data_dir;
-    let signal = dir.join("standby.signal");
-    if signal.exists() {
-        return Err(DataError::BadFile {
-            path: signal,
-            reason: "is there, so this database was no primary".to_owned(),
-        });
-    }
+    process::remove(&dir.join("standby.signal"))?;
     take_credential_away(config)?;
     write_auto_conf(dir, names)?;
     timeline::sync(dir)?;
@@ -222,8 +217,8 @@ pub(super) fn write_auto_conf(dir: &std::path::Path, names: &str) -> Result<(), 
 /// No server runs on the folder, and what it holds is one database.
 pub(super) fn at_rest(config: &PostgresConfig) -> Result<(), DataError> {
     let path = config.data_dir.clone();
-    if cluster::is_ruined(config) {
-        return Err(DataError::Ruined { path });
+    if let Some(why) = cluster::ruined(config)? {
+        return Err(DataError::Ruined { path, why });
     }
     match process::adopt(config)? {
         Some(_) => Err(DataError::Running { path }),

@@ -8,6 +8,15 @@ use crate::DataError;
 
 /// Each of these physical slots exists and holds the log back. Answers with those that were made now.
 pub async fn ensure_slots(session: &Session, slots: &[String]) -> Result<Vec<String>, DataError> {
+    within(
+        PROMPT,
+        &format!("making slots at {}", session.address()),
+        make(session, slots),
+    )
+    .await
+}
+
+async fn make(session: &Session, slots: &[String]) -> Result<Vec<String>, DataError> {
     let mut made = Vec::new();
     for slot in slots {
         // One that was invalidated (its node stayed away for too long) keeps nothing any more.
@@ -39,14 +48,17 @@ pub async fn ensure_slots(session: &Session, slots: &[String]) -> Result<Vec<Str
 
 /// This slot is gone, unless somebody streams from it. Answers whether it was removed now.
 pub async fn drop_slot(session: &Session, slot: &str) -> Result<bool, DataError> {
-    let dropped = session
-        .execute(
-            "select pg_drop_replication_slot(slot_name) from pg_replication_slots
-              where slot_name = $1::text::name and not active",
-            &[&slot],
-        )
-        .await;
-    dropped.map(|rows| rows > 0).map_err(|error| session.error(&error))
+    let work = async {
+        let dropped = session
+            .execute(
+                "select pg_drop_replication_slot(slot_name) from pg_replication_slots
+                  where slot_name = $1::text::name and not active",
+                &[&slot],
+            )
+            .await;
+        dropped.map(|rows| rows > 0).map_err(|error| session.error(&error))
+    };
+    within(PROMPT, &format!("removing a slot at {}", session.address()), work).await
 }
 
 /// On a replica: each of these slots exists and keeps the log from what is replayed here on, so that it is there for
@@ -58,7 +70,7 @@ select pg_replication_slot_advance(slot_name, pg_last_wal_replay_lsn())
  where slot_name = $1::text::name and slot_type = 'physical' and not active
    and pg_is_in_recovery() and restart_lsn < pg_last_wal_replay_lsn()";
     let work = async {
-        ensure_slots(session, slots).await?;
+        make(session, slots).await?;
         for slot in slots {
             match session
                 .execute(ADVANCE, &[slot])
