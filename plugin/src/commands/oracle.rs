@@ -34,10 +34,11 @@ pub(super) struct Oracle;
 #[derive(IntoValue)]
 struct Told {
     passed: bool,
-    ok: Count,
+    acknowledged: Count,
+    /// Null, as those below, when nobody could be asked what is there.
+    ok: Option<Count>,
     failed: Count,
     unknown: Count,
-    /// Null when nobody could be asked what is there.
     lost: Option<Count>,
     recovered: Option<Count>,
     unexpected: Option<Count>,
@@ -151,11 +152,12 @@ impl PluginCommand for Oracle {
     fn extra_description(&self) -> &str {
         "Clients write unique ids through the write listener of their own region, which has to be provisioned. When writes flow
 everywhere the closure runs; when they flow again, or --settle is over, the primary is asked what is there:
-  ok          acknowledged, and there unless lost
+  ok          acknowledged and there
   failed      certainly not committed: no session, or an error before the commit
   unknown     the answer was lost, late, or a warning that no replica has it; recovered of them are there
   lost        acknowledged and not there
   unexpected  there and must not be: it failed, nobody wrote it, or it is there twice
+Null where the primary could not be asked. Of lost_ids, recovered_ids and unexpected_ids the first 20 are shown.
 overlaps are pairs of nodes that acknowledged at the same time, lineage is who acknowledged on which timeline. Moments
 (outage_at, at, first, last) are counted from the start. passed also demands that the closure did not fail and writes
 flow in the end; error says what did not. Ctrl-C ends the clients, and the run is judged all the same."
@@ -231,7 +233,10 @@ flow in the end; error says what did not. Ctrl-C ends the clients, and the run i
                 .as_ref()
                 .map(|raised| format!("the closure failed: {}", one_line(raised))),
             flows.as_ref().err().map(ToString::to_string),
-            ended.unread.as_ref().map(ToString::to_string),
+            ended
+                .unread
+                .as_ref()
+                .map(|it| format!("{it}; the rows of the run are left")),
             ended
                 .uncleared
                 .as_ref()
@@ -414,7 +419,8 @@ impl Told {
         let unexpected = rows.map_or(&[][..], |rows| &rows.unexpected);
         Self {
             passed,
-            ok: verdict.acknowledged.into(),
+            acknowledged: verdict.acknowledged.into(),
+            ok: rows.map(|rows| rows.ok.into()),
             failed: verdict.failed.into(),
             unknown: verdict.unknown.into(),
             lost: rows.map(|rows| rows.lost.len().into()),

@@ -1,6 +1,7 @@
 //! Commands in the process of the test: examples, error codes, shapes. Nothing here starts a process of a workspace.
 
 mod looking;
+mod oracle;
 mod shell;
 
 use nu_plugin::Plugin;
