@@ -34,10 +34,13 @@ pub enum Action {
     },
     /// This node is primary on the epoch's timeline.
     Publish,
-    /// Voters and acknowledgements; in the order of FAILOVER.md §4.
+    /// Voters and acknowledgements; in the order of FAILOVER.md §4. The same ones again make sure that an earlier swap
+    /// whose answer was lost can no longer take effect.
     SetVoters {
         voters: BTreeSet<Node>,
         acks: u32,
+        /// Who becomes a voter: its report must not have changed since it was looked at, or it may be starting over.
+        joins: Option<Node>,
     },
     /// Same epoch, same leader.
     UndoSwitch,

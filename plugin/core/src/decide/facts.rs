@@ -61,6 +61,9 @@ pub struct StoreView {
     pub went_back: Option<String>,
     /// None while there is none, or nothing was read yet (see `answers`).
     pub term: Option<Term>,
+    /// This guard has changed `term` since it started, and its last change was answered. Otherwise a change that it sent
+    /// before may still arrive, and both what is there and what was sent count as published.
+    pub affirmed: bool,
     /// How long this guard has seen `term` unchanged, by the smallest of its clocks.
     pub term_age: Duration,
     /// How long this guard knows this epoch to be active.

@@ -109,6 +109,10 @@ fn rebuild(cycle: &mut Cycle<'_>, term: &Term, need: Need) {
     if !reachable(cycle, term) || cycle.paused(&why) {
         return;
     }
+    // Told first, looked at `term` then: the leader compares this node's report when it makes it a voter again.
+    if facts.member(facts.me()).is_none_or(|it| it.need.is_none()) {
+        return;
+    }
     if counted {
         return cycle.block(
             "ha::rejoin::voter",

@@ -13,6 +13,7 @@ use crate::{
 struct Step {
     voters: BTreeSet<Node>,
     acks: u32,
+    joins: Option<Node>,
     why: String,
 }
 
@@ -26,21 +27,28 @@ pub(super) fn run(cycle: &mut Cycle<'_>, term: &Term) {
     let Some(step) = next(facts, term) else {
         let names = term.names(&me);
         if in_force != names {
-            cycle.act(
-                Action::SetNames { names },
-                "the names in force are not those of the published voters",
+            set_names(
+                cycle,
+                term,
+                names,
+                "the names in force are not those of the published voters".to_owned(),
             );
         }
         return;
     };
-    let Step { voters, acks, why } = step;
+    let Step {
+        voters,
+        acks,
+        joins,
+        why,
+    } = step;
     let weaker = acks < term.acks || (acks == term.acks && voters.is_superset(&term.voters));
     if weaker {
-        return cycle.act(Action::SetVoters { voters, acks }, why);
+        return cycle.act(Action::SetVoters { voters, acks, joins }, why);
     }
     let names = names_of(&voters, acks, &me, term.epoch);
     if in_force != names {
-        return cycle.act(Action::SetNames { names }, why);
+        return set_names(cycle, term, names, why);
     }
     let barrier = facts.database_barrier(&names);
     let Some(lsn) = barrier else {
@@ -63,7 +71,24 @@ pub(super) fn run(cycle: &mut Cycle<'_>, term: &Term) {
             "`ha lag` shows how far each replica is",
         );
     }
-    cycle.act(Action::SetVoters { voters, acks }, why);
+    cycle.act(Action::SetVoters { voters, acks, joins }, why);
+}
+
+/// Other names only after the last change of `term` was answered: one that was not may still arrive, and reading does not
+/// prevent it. Writing the same again does.
+fn set_names(cycle: &mut Cycle<'_>, term: &Term, names: String, why: String) {
+    if cycle.facts.store.affirmed {
+        return cycle.act(Action::SetNames { names }, why);
+    }
+    let same = Action::SetVoters {
+        voters: term.voters.clone(),
+        acks: term.acks,
+        joins: None,
+    };
+    cycle.act(
+        same,
+        format!("{why}; first nothing else may be on its way to the store"),
+    );
 }
 
 /// What people should know of commits that wait, or that no longer do.
@@ -105,6 +130,7 @@ fn next(facts: &Facts, term: &Term) -> Option<Step> {
         let step = Step {
             voters: alone(),
             acks: 0,
+            joins: None,
             why,
         };
         (term.acks > 0 || term.voters != step.voters).then_some(step)
@@ -116,15 +142,14 @@ fn next(facts: &Facts, term: &Term) -> Option<Step> {
         return weakest("there is no other node to wait for".to_owned());
     }
     if term.acks == 0 {
-        if streaming.is_empty() {
-            return None;
-        }
-        let mut voters = streaming;
-        voters.insert(me.to_owned());
+        // Exactly one: with two, the barrier could be met by the one while what was acknowledged last is only on the other,
+        // which is no voter yet and may be starting over.
+        let node = streaming.into_iter().next()?;
         return Some(Step {
-            voters,
+            voters: BTreeSet::from([me.to_owned(), node.clone()]),
             acks: 1,
-            why: format!("the mode is {} and replicas stream", term.mode.as_str()),
+            why: format!("the mode is {} and {node} streams", term.mode.as_str()),
+            joins: Some(node),
         });
     }
     let waited = facts.database.waiting_for.unwrap_or_default();
@@ -145,6 +170,7 @@ fn next(facts: &Facts, term: &Term) -> Option<Step> {
         voters,
         acks: term.acks,
         why: format!("{node} streams again"),
+        joins: Some(node),
     })
 }
 
@@ -172,6 +198,7 @@ fn dropped(facts: &Facts, term: &Term, data: &BTreeSet<Node>) -> Option<Step> {
     Some(Step {
         voters,
         acks: term.acks,
+        joins: None,
         why: format!("{node} {why}"),
     })
 }

@@ -130,6 +130,7 @@ fn facts(me: &str) -> Facts {
             silence: Duration::ZERO,
             went_back: None,
             term: Some(term()),
+            affirmed: true,
             term_age: 60 * SECOND,
             active_for: 60 * SECOND,
             sealing_for: Duration::ZERO,

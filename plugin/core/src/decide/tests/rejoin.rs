@@ -23,6 +23,10 @@ fn a_replica_follows_the_new_primary_only_if_all_it_has_is_its_log_too() {
     };
     assert_eq!(actions(&epoch_two("c", at(1, 100))), [follow.clone()]);
     let facts = epoch_two("c", at(1, 101));
+    // Others must have been told before anything is thrown away.
+    assert_eq!((actions(&facts), blocked(&facts)), (vec![], ""));
+    let mut facts = facts;
+    facts.store.members.get_mut("c").expect("there").member.need = decide(&facts).need;
     assert_eq!((actions(&facts), blocked(&facts)), (vec![], "ha::rejoin::voter"));
     assert!(decide(&facts).need.is_some_and(|need| !need.copy));
     let mut dropped = facts;
