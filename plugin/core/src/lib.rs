@@ -26,4 +26,5 @@ pub mod report;
 pub mod resource;
 pub mod status;
 pub mod switch;
+pub mod systemd;
 pub mod unit;

@@ -14,6 +14,7 @@ use ha_cloud::{
     local::{LocalOptions, LocalProvider},
 };
 use ha_core::{
+    model::{FailoverPolicy, TimingProfile},
     names::{ProviderName, RegionName, WorkspaceName},
     resource::{Kind, Live, Resource, ResourceId, Status},
 };
@@ -225,9 +226,17 @@ pub(crate) fn store(region: &str, server: &str, after: Option<&ResourceId>) -> R
 }
 
 pub(crate) fn database(region: &str, server: &str, peers: &[&str], founder: Option<&ResourceId>) -> Resource {
+    let mut nodes = vec![format!("{region}/{server}")];
+    nodes.extend(peers.iter().map(|peer| (*peer).to_owned()));
+    nodes.sort();
+    let voters: Vec<Value> = nodes
+        .iter()
+        .map(|place| json!({"place": place, "data": true, "priority": 10, "forbidden": null}))
+        .collect();
     let spec = json!({
         "server": server, "cluster": "pg", "engine": "postgres", "version": "15", "founder": founder.is_none(),
-        "settings": {"max_connections": "50"}, "peers": peers, "sync_mode": "async", "timing": "near",
+        "settings": {"max_connections": "50"}, "peers": peers, "sync_mode": "async",
+        "timing": TimingProfile::Near.timing(), "failover": FailoverPolicy::default(), "voters": voters,
     });
     let mut node = resource(
         region,
