@@ -6,11 +6,13 @@ pub mod socket;
 mod testing;
 #[cfg(test)]
 mod traffic_tests;
+mod turn;
 
 use std::{path::PathBuf, time::Duration};
 
 pub use render::{render, version};
 pub use socket::{Admin, AdminError, Drained, ServerCounters, ServerRow, ServerState};
+pub use turn::Turned;
 
 /// Name of the backend with the application's servers.
 pub const APP: &str = "app";

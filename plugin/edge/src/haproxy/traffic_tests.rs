@@ -421,10 +421,14 @@ async fn the_socket_moves_writes_faster_than_the_checks() -> Outcome {
     let running = with_databases(&program, &net).await?;
     running.until_up(WRITE, &["us-db-1"]).await;
 
+    let (_, mut session) = who(&net, 5432).await?.ok_or("nobody answers")?;
     databases.primary_is(1);
     let moved = Instant::now();
-    running.admin.set_health(WRITE, "us-db-1", false).await?;
-    running.admin.set_health(WRITE, "eu-db-1", true).await?;
+    let turned = running.admin.turn_writes(Some("eu-db-1"), true).await?;
+    assert_eq!(
+        (turned.up.as_deref(), turned.down.as_slice()),
+        (Some("eu-db-1"), &["us-db-1".to_owned()][..])
+    );
     assert_eq!(
         name_at(&net, 5432).await?.as_deref(),
         Some("eu-db-1"),
@@ -432,6 +436,23 @@ async fn the_socket_moves_writes_faster_than_the_checks() -> Outcome {
         running.log()
     );
     eprintln!("moved in {:?}", moved.elapsed());
+    assert_eq!(
+        session.read_to_end(&mut Vec::new()).await?,
+        0,
+        "the old session was ended"
+    );
+    assert!(running.admin.turn_writes(Some("eu-db-1"), true).await?.is_nothing());
+
+    // Nobody may write; the checks, which still say otherwise, take it back.
+    running.admin.turn_writes(None, true).await?;
+    running.until_up(WRITE, &["eu-db-1"]).await;
+
+    // Nothing that was said at the socket keeps the next primary out, whether or not anybody speaks there again.
+    databases.primary_is(0);
+    running.until_up(WRITE, &["us-db-1"]).await;
+    databases.guards[0].set("/primary", 503);
+    running.until_up(WRITE, &[]).await;
+    assert!(running.admin.turn_writes(Some("us-db-1"), false).await?.is_nothing());
     Ok(())
 }
 

@@ -1,4 +1,5 @@
-//! The guard's endpoints. All of them answer from the last look and its age; none waits for the database.
+//! The guard's endpoints. They answer from the last look and its age, and from the last decision; only `/position`
+//! asks the database, for the sake of whoever waits for its last byte.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,28 +10,48 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use ha_core::report::{NodeReport, NodeRole};
+use ha_core::{
+    agreement::Epoch,
+    lsn::Lsn,
+    report::{AgreementReport, BlockedReport, NodeReport, NodeRole},
+};
+use ha_data::postgres::{self, Session};
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Mutex, time::timeout};
 
 use super::{
+    Guard,
     lag::Limit,
-    metrics,
-    state::{State, View},
+    metrics, observe,
+    state::{Decided, View},
 };
 
 /// A replica reports to its upstream each second, and is told when nothing new came after half of five; a silence
 /// of three seconds is ordinary, more is not.
 const QUIET: Duration = Duration::from_secs(3);
 
-pub(super) async fn serve(listener: TcpListener, state: Arc<State>) {
+/// For a position: whoever asks has a switchover open.
+const POSITION: Duration = Duration::from_secs(1);
+
+struct Desk {
+    guard: Arc<Guard>,
+    /// Kept open: it is asked every few milliseconds when it is asked at all.
+    position: Mutex<Option<Session>>,
+}
+
+pub(super) async fn serve(listener: TcpListener, guard: Arc<Guard>) {
+    let desk = Desk {
+        guard,
+        position: Mutex::default(),
+    };
     let router = Router::new()
         .route("/primary", get(primary))
         .route("/replica", get(replica))
         .route("/health", get(health))
         .route("/report", get(report))
+        .route("/position", get(position))
         .route("/metrics", get(prometheus))
-        .with_state(state);
+        .with_state(Arc::new(desk));
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!(%error, "the endpoints ended");
     }
@@ -41,11 +62,13 @@ pub(super) async fn serve(listener: TcpListener, state: Arc<State>) {
 struct Answer {
     node: String,
     role: Option<NodeRole>,
+    /// Of the term that the last decision was made on.
+    epoch: Option<Epoch>,
     ok: bool,
     reason: Option<String>,
 }
 
-fn answer(view: &View, verdict: Result<(), String>) -> Response {
+fn answer(view: &View, epoch: Option<Epoch>, verdict: Result<(), String>) -> Response {
     let code = if verdict.is_ok() {
         StatusCode::OK
     } else {
@@ -54,15 +77,31 @@ fn answer(view: &View, verdict: Result<(), String>) -> Response {
     let answer = Answer {
         node: view.report.node.clone(),
         role: view.report.database.role,
+        epoch,
         ok: verdict.is_ok(),
         reason: verdict.err(),
     };
     (code, Json(answer)).into_response()
 }
 
-async fn primary(Shared(state): Shared<Arc<State>>) -> Response {
-    let view = state.view();
-    answer(&view, is_primary(&view))
+async fn primary(Shared(desk): Shared<Arc<Desk>>) -> Response {
+    let state = &desk.guard.state;
+    let (view, decided) = (state.view(), state.decided());
+    let verdict = is_primary(&view).and_then(|()| may_write(&desk.guard, &decided));
+    answer(&view, decided.epoch, verdict)
+}
+
+/// Writes are routed here only while the last decision says so, and it is not an old one.
+fn may_write(guard: &Guard, decided: &Decided) -> Result<(), String> {
+    let timing = &guard.state.config.failover.timing;
+    if !decided.is_fresh(timing.renew * 2) {
+        return Err("this guard has not decided for too long".to_owned());
+    }
+    if decided.decision.serve.primary {
+        return Ok(());
+    }
+    let blocked = decided.decision.blocked.as_ref().map(|it| it.why.clone());
+    Err(blocked.unwrap_or_else(|| "this node does not lead".to_owned()))
 }
 
 #[derive(Deserialize)]
@@ -70,27 +109,112 @@ struct Limits {
     max_lag: Option<String>,
 }
 
-async fn replica(Shared(state): Shared<Arc<State>>, Query(limits): Query<Limits>) -> Response {
+async fn replica(Shared(desk): Shared<Arc<Desk>>, Query(limits): Query<Limits>) -> Response {
     let limit = match limits.max_lag.as_deref().map(str::parse).transpose() {
         Ok(limit) => limit,
         Err(reason) => return (StatusCode::BAD_REQUEST, reason).into_response(),
     };
-    let view = state.view();
-    answer(&view, is_replica(&view, limit))
+    let state = &desk.guard.state;
+    let (view, decided) = (state.view(), state.decided());
+    let follows = match decided.decision.serve.replica {
+        true => Ok(()),
+        false => Err("it follows nobody who leads".to_owned()),
+    };
+    let verdict = is_replica(&view, limit).and(follows);
+    answer(&view, decided.epoch, verdict)
 }
 
-async fn health(Shared(state): Shared<Arc<State>>) -> Response {
-    let view = state.view();
-    answer(&view, answers(&view))
+async fn health(Shared(desk): Shared<Arc<Desk>>) -> Response {
+    let view = desk.guard.state.view();
+    answer(&view, desk.guard.state.decided().epoch, answers(&view))
 }
 
-async fn report(Shared(state): Shared<Arc<State>>) -> Json<NodeReport> {
-    Json(state.view().report)
+async fn report(Shared(desk): Shared<Arc<Desk>>) -> Json<NodeReport> {
+    let mut report = desk.guard.state.view().report;
+    report.store = desk.guard.store_report();
+    report.agreement = agreement(&desk.guard);
+    Json(report)
 }
 
-async fn prometheus(Shared(state): Shared<Arc<State>>) -> Response {
-    let text = metrics::render(&state.view(), state.restarts());
+async fn prometheus(Shared(desk): Shared<Arc<Desk>>) -> Response {
+    let state = &desk.guard.state;
+    let mut view = state.view();
+    view.report.store = desk.guard.store_report();
+    view.report.agreement = agreement(&desk.guard);
+    let text = metrics::render(&view, state.restarts());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
+
+/// What this guard knows of the agreement; none before it read a term.
+fn agreement(guard: &Guard) -> Option<AgreementReport> {
+    let view = guard.agreement.view();
+    let term = view.term?;
+    let decided = guard.state.decided();
+    let leads = term.leader == guard.state.config.node;
+    let holding = guard.agreement.holding();
+    let decision = decided.decision;
+    Some(AgreementReport {
+        epoch: term.epoch,
+        phase: term.phase,
+        mode: term.mode,
+        voters: term.voters,
+        acks: term.acks,
+        since: view.term_age,
+        promised: guard.agreement.promise().epoch,
+        sealed: guard.state.memory.sealed(),
+        lease_left: holding.left.filter(|_| leads && holding.epoch == term.epoch),
+        leader: term.leader,
+        serves_writes: decision.serve.primary,
+        blocked: decision.blocked.map(|it| BlockedReport {
+            code: it.code.to_owned(),
+            why: it.why,
+            help: it.help,
+        }),
+        alerts: decision
+            .alerts
+            .into_iter()
+            .map(|(name, why)| (name.to_owned(), why))
+            .collect(),
+        doing: decided.doing,
+        paused: view.pause.map(|it| format!("{}: {}", it.by, it.why)),
+        votes: guard.votes.current(),
+    })
+}
+
+/// Where the database is at this moment.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct PositionAnswer {
+    pub(super) in_recovery: bool,
+    pub(super) timeline: Option<u32>,
+    /// Received, or written.
+    pub(super) received: Option<Lsn>,
+    pub(super) replayed: Option<Lsn>,
+}
+
+async fn position(Shared(desk): Shared<Arc<Desk>>) -> Response {
+    let unavailable = |why: String| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+    let ask = async {
+        let mut session = desk.position.lock().await;
+        let open = match session.take().filter(|it| !it.is_closed()) {
+            Some(open) => open,
+            None => postgres::connect(&observe::admin(&desk.guard.state.config)).await?,
+        };
+        let live = postgres::live_position(&open).await?;
+        // One that failed is not kept.
+        *session = Some(open);
+        Ok::<_, ha_data::DataError>(live)
+    };
+    match timeout(POSITION, ask).await {
+        Ok(Ok(live)) => Json(PositionAnswer {
+            in_recovery: live.replica,
+            timeline: live.timeline,
+            received: live.written,
+            replayed: live.replayed,
+        })
+        .into_response(),
+        Ok(Err(error)) => unavailable(error.to_string()),
+        Err(_) => unavailable("the database does not answer".to_owned()),
+    }
 }
 
 fn answers(view: &View) -> Result<(), String> {
@@ -197,6 +321,7 @@ pub(super) mod tests {
             samples: Vec::new(),
             store: StoreReport::default(),
             guard_version: String::new(),
+            agreement: None,
         };
         View {
             report,

@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use ha_core::report::{DatabaseState, NodeRole};
+use ha_core::{
+    agreement::Verdict,
+    report::{DatabaseState, NodeRole},
+};
 
 use super::state::View;
 
@@ -145,6 +148,103 @@ pub(super) fn render(view: &View, restarts: u64) -> String {
         "The store answers with its quorum.",
         one(truth(report.store.healthy)),
     );
+    if let Some(agreement) = &report.agreement {
+        let seconds = |it: Option<std::time::Duration>| some(it.map(|it| it.as_secs_f64()));
+        metric("ha_epoch", "gauge", "Epoch of the term.", one(agreement.epoch as f64));
+        metric(
+            "ha_term_age_seconds",
+            "gauge",
+            "Since this guard saw the term change last.",
+            seconds(Some(agreement.since)),
+        );
+        metric(
+            "ha_leader",
+            "gauge",
+            "This node leads.",
+            one(truth(agreement.leader == report.node)),
+        );
+        metric(
+            "ha_serves_writes",
+            "gauge",
+            "Writes may be routed here.",
+            one(truth(agreement.serves_writes)),
+        );
+        metric(
+            "ha_lease_left_seconds",
+            "gauge",
+            "Until the leader must have renewed its lease.",
+            seconds(agreement.lease_left),
+        );
+        metric(
+            "ha_promised_epoch",
+            "gauge",
+            "Nothing is acknowledged for an epoch below.",
+            one(agreement.promised as f64),
+        );
+        metric(
+            "ha_sealed_epoch",
+            "gauge",
+            "Epoch that this node sealed itself for.",
+            some(agreement.sealed.map(|it| it.epoch as f64)),
+        );
+        metric(
+            "ha_voters",
+            "gauge",
+            "Nodes whose acknowledgements count.",
+            one(agreement.voters.len() as f64),
+        );
+        metric(
+            "ha_acks",
+            "gauge",
+            "Remote acknowledgements a commit waits for.",
+            one(f64::from(agreement.acks)),
+        );
+        metric(
+            "ha_waiting_commits",
+            "gauge",
+            "Commits that wait for a replica.",
+            one(f64::from(database.waiting)),
+        );
+        metric(
+            "ha_paused",
+            "gauge",
+            "Nothing happens by itself.",
+            one(truth(agreement.paused.is_some())),
+        );
+        metric(
+            "ha_busy",
+            "gauge",
+            "Work on the database is under way.",
+            one(truth(agreement.doing.is_some())),
+        );
+        metric(
+            "ha_blocked",
+            "gauge",
+            "Something should be done and is not.",
+            one(truth(agreement.blocked.is_some())),
+        );
+        metric(
+            "ha_alert",
+            "gauge",
+            "Something is wrong that a person should know of.",
+            agreement
+                .alerts
+                .iter()
+                .map(|(name, _)| (format!("alert=\"{}\"", escaped(name)), 1.0))
+                .collect(),
+        );
+        metric(
+            "ha_vote_down",
+            "gauge",
+            "This guard says that the node is down.",
+            agreement
+                .votes
+                .iter()
+                .filter(|(_, verdict)| **verdict != Verdict::Unknown)
+                .map(|(of, verdict)| (format!("of=\"{}\"", escaped(of)), truth(*verdict == Verdict::Down)))
+                .collect(),
+        );
+    }
     text
 }
 

@@ -1,4 +1,4 @@
-//! The look at the database, again and again, and at the store.
+//! The look at the database, again and again: when it is due, when somebody asks, and closely while the primary changes.
 
 use std::{
     collections::HashMap,
@@ -8,7 +8,7 @@ use std::{
 
 use ha_core::{
     agent::{GuardConfig, stream_name},
-    report::{NodeRole, Slot, StoreReport},
+    report::{NodeRole, Slot},
 };
 use ha_data::{
     DataError,
@@ -17,21 +17,19 @@ use ha_data::{
         ensure_slots,
     },
 };
-use ha_store::{Etcd, Store};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    bootstrap::{self, init_key},
-    state::State,
-};
+use super::{bootstrap, state::State};
 
-/// Between looks at a database that has just been started and does not answer yet.
-const STARTING: Duration = Duration::from_millis(100);
+/// Between looks at a database that has just been started and does not answer yet: PostgreSQL tells nobody when it
+/// begins to.
+const STARTING: Duration = Duration::from_millis(20);
+/// While a primary is being changed, and whatever else is over within milliseconds.
+const QUICK: Duration = Duration::from_millis(25);
 /// A slot of ours that belongs to no node of the configuration is kept for this long: log piles up behind it, but a
 /// node that was left out by mistake would have to be copied again.
 const SLOT_GRACE: Duration = Duration::from_secs(300);
-const STORE_INTERVAL: Duration = Duration::from_secs(2);
 /// A session that is open says nothing about whether others can come in: a postmaster that hangs, or has no room left,
 /// is found by coming in anew.
 const KNOCK_INTERVAL: Duration = Duration::from_secs(5);
@@ -61,14 +59,14 @@ pub(super) async fn run(state: Arc<State>, cancel: CancellationToken) {
 /// Looks at one process until dropped.
 async fn watch_process(state: &State, pid: i32) {
     let limit = (state.interval() * 2).max(Duration::from_millis(700));
-    let mut ticks = interval(state.interval());
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut observer = Observer::new();
     let mut session = None;
     let mut orphans = HashMap::new();
+    let mut quick = state.quick.subscribe();
     let mut answered = false;
     let mut complete = false;
     loop {
+        let began = Instant::now();
         let mut seen = look(state, &mut observer, &mut session, limit)
             .await
             .map_err(anyhow::Error::from);
@@ -89,6 +87,7 @@ async fn watch_process(state: &State, pid: i32) {
                 let missing = missing_slots(&state.config, &observation);
                 let ownerless = ownerless_slots(&state.config, &observation, &mut orphans, Instant::now());
                 state.looked(pid, observation);
+                state.look_ended(began);
                 if let Some(session) = &session {
                     tend_slots(state, session, &missing, &ownerless, limit).await;
                 }
@@ -96,14 +95,18 @@ async fn watch_process(state: &State, pid: i32) {
             Err(error) => {
                 session = None;
                 state.missed(format!("{error:#}"));
+                state.look_ended(began);
             }
         }
-        if answered {
-            ticks.tick().await;
-        } else {
-            // PostgreSQL tells nobody when it begins to answer.
-            sleep(STARTING.min(state.interval())).await;
-            ticks.reset();
+        let pause = match (answered, *quick.borrow_and_update()) {
+            (false, _) => STARTING.min(state.interval()),
+            (true, true) => QUICK,
+            (true, false) => state.interval(),
+        };
+        tokio::select! {
+            () = sleep_until((began + pause).into()) => {}
+            () = state.look.notified() => {}
+            _ = quick.wait_for(|quick| *quick), if answered && pause > QUICK => {}
         }
     }
 }
@@ -219,28 +222,6 @@ async fn tend_slots(state: &State, session: &Session, missing: &[String], ownerl
     }
 }
 
-/// Asks the store something that needs its quorum, until cancelled.
-pub(super) async fn store(state: Arc<State>, store: Etcd, cancel: CancellationToken) {
-    let key = init_key(&state.config);
-    let mut ticks = interval(STORE_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = cancel.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
-        let answer = tokio::select! {
-            () = cancel.cancelled() => return,
-            answer = store.get(&key) => answer,
-        };
-        let detail = answer.err().map(|error| error.to_string());
-        state.set_store(StoreReport {
-            healthy: detail.is_none(),
-            detail,
-        });
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use ha_core::agent::Peer;
@@ -275,6 +256,8 @@ mod tests {
             report,
             upstream_end: None,
             follows: None,
+            follows_epoch: None,
+            receivers: 0,
         };
         let start = Instant::now();
         let mut orphans = HashMap::new();

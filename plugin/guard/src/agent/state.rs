@@ -10,14 +10,17 @@ use std::{
 };
 
 use ha_core::{
-    agent::{GuardConfig, stream_name},
+    agent::{GuardConfig, parse_epoch_stream_name, stream_name},
+    agreement::{Epoch, Node},
+    decide::{Decision, Process},
+    lsn::Position,
     report::{DatabaseReport, DatabaseState, NodeReport, NodeRole, StoreReport, WalSample},
 };
 use ha_data::postgres::Observation;
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
-use super::{events::Events, lag::Progress};
+use super::{events::Events, facts::Snapshot, lag::Progress, memory::Memory};
 
 /// What the guard is doing with the database process, whatever the database says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +52,23 @@ impl Phase {
     pub(super) fn is_up(&self) -> bool {
         self.pid.is_some()
     }
+}
+
+/// What is left where no process runs.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Rest {
+    /// Not looked at yet.
+    Unknown,
+    Absent,
+    Ruined,
+    Stopped {
+        clean: bool,
+        standby: bool,
+        /// Where a clean stop ended.
+        position: Option<Position>,
+    },
+    /// Nothing may be done with it: another cluster's, another version's, damaged.
+    Unusable(String),
 }
 
 /// The last look that was answered, and what went wrong since.
@@ -85,29 +105,74 @@ pub(super) struct State {
     looks: Mutex<Looks>,
     /// On a primary its own log, on a replica that of its upstream.
     progress: Mutex<Progress>,
-    store: Mutex<StoreReport>,
     /// What is wrong with a database that runs, by what it is about.
     notes: Mutex<BTreeMap<&'static str, String>>,
     restarts: AtomicU64,
     started: Instant,
     started_at: Timestamp,
+    pub(super) memory: Memory,
+    rest: Mutex<Rest>,
+    /// Since when the database does not answer as it should: it ended, or has not come up yet. Attempts to start it
+    /// in between do not count.
+    down_since: Mutex<Option<Instant>>,
+    /// The cluster that this node is part of, once that is known.
+    expected: Mutex<Option<String>>,
+    permit: Mutex<Option<Epoch>>,
+    decided: Mutex<Decided>,
+    /// Since when a commit of our own waits.
+    canary: Mutex<Option<Instant>>,
+    weak: Mutex<Vec<String>>,
+    /// Something that decisions rest on is not as it was.
+    pub(super) wake: Notify,
+    /// Somebody wants a look now.
+    pub(super) look: Notify,
+    /// When the last look that ended began, answered or not.
+    look_began: watch::Sender<Option<Instant>>,
+    /// Looks follow each other closely: much may change within milliseconds.
+    pub(super) quick: watch::Sender<bool>,
+}
+
+/// The last decision, and what came of it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Decided {
+    pub(super) decision: Decision,
+    /// None before the first.
+    pub(super) at: Option<Instant>,
+    pub(super) epoch: Option<Epoch>,
+    /// Work on the database that is under way.
+    pub(super) doing: Option<String>,
+}
+
+impl Decided {
+    /// An old decision opens no door: the cycle decides at least twice within each renewal.
+    pub(super) fn is_fresh(&self, patience: Duration) -> bool {
+        self.at.is_some_and(|at| at.elapsed() <= patience)
+    }
 }
 
 impl State {
     pub(super) fn new(config: GuardConfig) -> Self {
         let events = Events::new(&config);
         let phase = Phase::of(DatabaseState::Absent, "the guard has just started");
-        let not_asked = StoreReport {
-            healthy: false,
-            detail: Some("not asked yet".to_owned()),
-        };
+        let memory = Memory::open(&config.failover.promise);
         Self {
+            memory,
+            rest: Mutex::new(Rest::Unknown),
+            down_since: Mutex::new(Some(Instant::now())),
+            expected: Mutex::default(),
+            permit: Mutex::default(),
+            decided: Mutex::default(),
+            canary: Mutex::default(),
+            weak: Mutex::default(),
+            wake: Notify::new(),
+            look: Notify::new(),
+            look_began: watch::Sender::new(None),
+            quick: watch::Sender::new(false),
             config,
             events,
             phase: watch::Sender::new(phase),
             looks: Mutex::default(),
             progress: Mutex::default(),
-            store: Mutex::new(not_asked),
             notes: Mutex::default(),
             restarts: AtomicU64::new(0),
             started: Instant::now(),
@@ -115,8 +180,9 @@ impl State {
         }
     }
 
+    /// Between two looks, when nothing is going on.
     pub(super) fn interval(&self) -> Duration {
-        Duration::from_millis(self.config.sample_interval_ms)
+        Duration::from_millis(self.config.sample_interval_ms).min(self.config.failover.timing.probe_interval)
     }
 
     /// A last look older than this is nothing to act on.
@@ -138,6 +204,92 @@ impl State {
         });
         if changed {
             self.tell();
+            self.wake.notify_one();
+        }
+    }
+
+    /// A process runs on the folder.
+    pub(super) fn is_up(&self, pid: i32, permit: Option<Epoch>) {
+        lock(&self.down_since).get_or_insert_with(Instant::now);
+        *lock(&self.permit) = permit;
+        self.set_phase(Phase::up(pid));
+    }
+
+    /// It was stopped on purpose, and that is over: the time it has to come back begins now.
+    pub(super) fn may_come_back(&self) {
+        if let Some(since) = lock(&self.down_since).as_mut() {
+            *since = Instant::now();
+        }
+    }
+
+    pub(super) fn expected(&self) -> Option<String> {
+        lock(&self.expected).clone()
+    }
+
+    pub(super) fn expect(&self, system_identifier: String) {
+        *lock(&self.expected) = Some(system_identifier);
+    }
+
+    pub(super) fn set_permit(&self, permit: Option<Epoch>) {
+        *lock(&self.permit) = permit;
+        self.wake.notify_one();
+    }
+
+    pub(super) fn rest(&self) -> Rest {
+        lock(&self.rest).clone()
+    }
+
+    pub(super) fn set_rest(&self, rest: Rest) {
+        lock(&self.down_since).get_or_insert_with(Instant::now);
+        *lock(&self.rest) = rest;
+        self.wake.notify_one();
+    }
+
+    pub(super) fn decided(&self) -> Decided {
+        lock(&self.decided).clone()
+    }
+
+    pub(super) fn decide(&self, decided: Decided) {
+        *lock(&self.decided) = decided;
+    }
+
+    /// A commit of our own was sent; none when it was answered, or is not waited for any more.
+    pub(super) fn canary(&self, sent: Option<Instant>) {
+        *lock(&self.canary) = sent;
+    }
+
+    pub(super) fn set_weak(&self, weak: Vec<String>) {
+        *lock(&self.weak) = weak;
+    }
+
+    /// Settings that let commits return unreplicated, as last seen.
+    pub(super) fn weak(&self) -> Vec<String> {
+        lock(&self.weak).clone()
+    }
+
+    /// A look that began at `began` has ended.
+    pub(super) fn look_ended(&self, began: Instant) {
+        self.look_began.send_replace(Some(began));
+        self.wake.notify_one();
+    }
+
+    /// Changes with each look that ends.
+    pub(super) fn looks(&self) -> watch::Receiver<Option<Instant>> {
+        self.look_began.subscribe()
+    }
+
+    /// Until a look that begins after now has ended: what is known then is not older than now. Not for ever: a
+    /// database that does not answer is a fact, too.
+    pub(super) async fn look_again(&self) {
+        let now = Instant::now();
+        let mut began = self.look_began.subscribe();
+        let mut phase = self.phase();
+        self.look.notify_one();
+        let looked = began.wait_for(|began| began.is_some_and(|began| began >= now));
+        tokio::select! {
+            _ = looked => {}
+            _ = phase.wait_for(|phase| !phase.is_up()) => {}
+            () = tokio::time::sleep(Duration::from_secs(2)) => {}
         }
     }
 
@@ -165,19 +317,6 @@ impl State {
         }
     }
 
-    /// Address and port that the replica was told to follow, as last seen.
-    pub(super) fn follows(&self) -> Option<(String, u16)> {
-        lock(&self.looks).good.as_ref()?.observation.follows.clone()
-    }
-
-    pub(super) fn set_store(&self, report: StoreReport) {
-        let before = std::mem::replace(&mut *lock(&self.store), report.clone());
-        if before.healthy != report.healthy {
-            let status = if report.healthy { "healthy" } else { "unhealthy" };
-            self.events.write("store.status", "store", status, None, report.detail);
-        }
-    }
-
     /// A look that process `pid` answered.
     pub(super) fn looked(&self, pid: i32, mut observation: Observation) {
         let now = Instant::now();
@@ -198,6 +337,7 @@ impl State {
             good: Some(good),
             error: None,
         };
+        *lock(&self.down_since) = None;
         self.tell();
     }
 
@@ -211,7 +351,9 @@ impl State {
     fn name_nodes(&self, observation: &mut Observation) {
         let peers = &self.config.peers;
         for sender in &mut observation.report.senders {
-            if let Some(peer) = peers.iter().find(|peer| stream_name(&peer.node) == sender.node) {
+            let stream = parse_epoch_stream_name(&sender.application_name)
+                .map_or(sender.application_name.as_str(), |(stream, _)| stream);
+            if let Some(peer) = peers.iter().find(|peer| stream_name(&peer.node) == stream) {
                 sender.node.clone_from(&peer.node);
             }
         }
@@ -225,6 +367,74 @@ impl State {
     fn tell(&self) {
         let database = self.view().report.database;
         self.events.database(&database);
+    }
+
+    /// What decisions about the database rest on, taken in one moment.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let now = Instant::now();
+        let phase = self.phase.borrow().clone();
+        let good = lock(&self.looks)
+            .good
+            .clone()
+            .filter(|good| phase.pid == Some(good.pid));
+        let fresh = good
+            .as_ref()
+            .is_some_and(|good| now.duration_since(good.at) <= self.patience());
+        let rest = self.rest();
+        let down = lock(&self.down_since).map_or(Duration::ZERO, |since| now.duration_since(since));
+        let (process, at_rest) = match (phase.pid, &rest) {
+            (Some(_), _) if good.is_some() => (Some(Process::Running), None),
+            (Some(_), _) => (Some(Process::Starting { since: down }), None),
+            (None, Rest::Absent) => (Some(Process::Absent), None),
+            (None, Rest::Ruined) => (Some(Process::Ruined), None),
+            (
+                None,
+                Rest::Stopped {
+                    clean,
+                    standby,
+                    position,
+                },
+            ) => {
+                let stopped = Process::Stopped {
+                    since: down,
+                    clean: *clean,
+                    standby: *standby,
+                };
+                (Some(stopped), *position)
+            }
+            (None, Rest::Unknown | Rest::Unusable(_)) => (None, None),
+        };
+        Snapshot {
+            process,
+            unusable: match rest {
+                Rest::Unusable(why) => Some(why),
+                _ => None,
+            },
+            pid: phase.pid,
+            fresh,
+            follows: good.as_ref().and_then(|good| self.followed(&good.observation)),
+            age: good
+                .as_ref()
+                .map(|good| now.duration_since(good.at))
+                .unwrap_or_default(),
+            report: good.map(|good| good.observation.report),
+            at_rest,
+            sealed: self.memory.sealed(),
+            need: self.memory.need(),
+            barrier: self.memory.barrier(),
+            permit: *lock(&self.permit),
+            canary: lock(&self.canary).map(|sent| now.duration_since(sent)),
+            state: phase.state,
+            detail: phase.detail,
+        }
+    }
+
+    /// The node that a replica was told to follow, and in which epoch; none when no node is there.
+    fn followed(&self, observation: &Observation) -> Option<(Node, Epoch)> {
+        let (address, port) = observation.follows.as_ref()?;
+        let mut peers = self.config.peers.iter();
+        let peer = peers.find(|peer| peer.address == *address && peer.port == *port)?;
+        Some((peer.node.clone(), observation.follows_epoch.unwrap_or_default()))
     }
 
     pub(super) fn view(&self) -> View {
@@ -242,6 +452,7 @@ impl State {
         let mut database = database(&phase, good.as_ref(), error, stale);
         let running = database.state == DatabaseState::Running;
         if running {
+            database.weak_roles = self.weak();
             let notes = lock(&self.notes).values().cloned().collect::<Vec<_>>();
             let told = database.detail.take().into_iter().chain(notes).collect::<Vec<_>>();
             database.detail = (!told.is_empty()).then(|| told.join("; "));
@@ -269,8 +480,9 @@ impl State {
             age,
             database,
             samples: samples.into_iter().map(|(lsn, age)| WalSample { lsn, age }).collect(),
-            store: lock(&self.store).clone(),
+            store: StoreReport::default(),
             guard_version: env!("CARGO_PKG_VERSION").to_owned(),
+            agreement: None,
         };
         View {
             report,
@@ -357,6 +569,8 @@ mod tests {
                 report,
                 upstream_end: None,
                 follows: None,
+                follows_epoch: None,
+                receivers: 0,
             },
         }
     }

@@ -170,6 +170,7 @@ impl World {
                 balancers: Vec::new(),
                 promise: own.join("data/promise.json"),
                 runtime_dir: own.join("run"),
+                watchdog: None,
             },
         }
     }
@@ -294,6 +295,34 @@ impl World {
         }
     }
 
+    /// The guard and every process of its database, as if the machine were gone.
+    pub(crate) fn kill_node(&mut self, index: usize) {
+        self.kill_guard(index);
+        for pid in self.processes(index) {
+            // One that has ended already is as good.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+
+    /// Every process of the node, its guard included, stands still, or goes on.
+    pub(crate) fn freeze_node(&mut self, index: usize, frozen: bool) {
+        let signal = if frozen { Signal::STOP } else { Signal::CONT };
+        let guard = self.nodes[index].guard.as_ref().map(Pid::from_child);
+        for pid in guard.into_iter().chain(self.processes(index)) {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    /// Server processes that work in the node's data folder.
+    pub(crate) fn processes(&self, index: usize) -> Vec<Pid> {
+        let data_dir = &self.nodes[index].config.postgres.data_dir;
+        let all = fs::read_dir("/proc").expect("processes").flatten();
+        all.filter_map(|it| it.file_name().to_str()?.parse::<i32>().ok())
+            .filter(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == *data_dir))
+            .filter_map(Pid::from_raw)
+            .collect()
+    }
+
     pub(crate) async fn app(&self, index: usize) -> Session {
         self.session(index, "app", "shop", "app").await
     }
@@ -302,11 +331,20 @@ impl World {
         self.session(index, "ha_admin", "postgres", "admin").await
     }
 
-    async fn session(&self, index: usize, user: &str, database: &str, password: &str) -> Session {
+    pub(crate) fn app_options(&self, index: usize) -> ConnectOptions {
+        self.options(index, "app", "shop", "app")
+            .timeout(Duration::from_secs(2))
+    }
+
+    fn options(&self, index: usize, user: &str, database: &str, password: &str) -> ConnectOptions {
         let postgres = &self.nodes[index].config.postgres;
         let host = Host::tcp(&postgres.address, postgres.port);
-        let options = ConnectOptions::new(host, user, database, self.file(password))
-            .ca(self.file("ca.pem"))
+        ConnectOptions::new(host, user, database, self.file(password)).ca(self.file("ca.pem"))
+    }
+
+    async fn session(&self, index: usize, user: &str, database: &str, password: &str) -> Session {
+        let options = self
+            .options(index, user, database, password)
             .timeout(Duration::from_secs(20));
         connect(&options)
             .await
