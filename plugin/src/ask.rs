@@ -244,6 +244,8 @@ impl Nodes<'_> {
                 sampled_at: None,
                 verdict: LagVerdict::Unknown,
                 error: None,
+                epoch: None,
+                voter: None,
             }),
         });
         rows.collect()

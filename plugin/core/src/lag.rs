@@ -85,6 +85,10 @@ pub struct LagRow {
     pub sampled_at: Option<Timestamp>,
     pub verdict: LagVerdict,
     pub error: Option<String>,
+    /// The present one, as its guard knows it: behind the others', it was cut off from the agreement.
+    pub epoch: Option<u64>,
+    /// Commits may wait for it (or it is the primary); none where its guard does not say.
+    pub voter: Option<bool>,
 }
 
 /// Older than this, what is known about a node says nothing any more. A receiver asks its upstream for a sign of life
@@ -137,6 +141,8 @@ fn blank(view: &NodeView) -> LagRow {
         sampled_at: None,
         verdict: LagVerdict::Unknown,
         error: None,
+        epoch: None,
+        voter: None,
     }
 }
 
@@ -148,7 +154,7 @@ fn known(
     objectives: &Objectives,
     now: Timestamp,
 ) -> LagRow {
-    let database = &report.database;
+    let (database, agreement) = (&report.database, report.agreement.as_ref());
     let row = LagRow {
         role: database.role,
         upstream: database.upstream.clone(),
@@ -156,7 +162,12 @@ fn known(
         replayed: database.replayed,
         timeline: database.timeline,
         sampled_at: now.checked_sub(report.age).ok(),
-        error: database.detail.clone(),
+        error: database
+            .detail
+            .clone()
+            .or_else(|| Some(agreement?.blocked.as_ref()?.why.clone())),
+        epoch: agreement.map(|it| it.epoch),
+        voter: agreement.map(|it| it.voters.contains(&report.node)),
         ..blank(view)
     };
     let ended = |state, verdict| LagRow {

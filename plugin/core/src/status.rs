@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    agreement::{Epoch, Node, Phase},
     health::{Check, Health, HealthRow},
     lag::{LagRow, LagState, LagVerdict, NodeView},
-    model::{self, Role, Workspace},
+    model::{self, Role, SyncMode, Workspace},
     names::{ProviderName, RegionName},
-    report::NodeRole,
+    report::{AgreementReport, NodeRole},
     resource::{Kind, Live, Status},
 };
 
@@ -58,6 +59,19 @@ pub struct StatusRow {
     pub verdict: StatusVerdict,
     /// A sentence; none when there is nothing to say.
     pub reason: Option<String>,
+    /// What the region's own guard knows of the agreement; none when it does not say.
+    pub agreement: Option<Agreed>,
+}
+
+/// Who leads, as one region sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agreed {
+    pub epoch: Epoch,
+    pub phase: Phase,
+    pub leader: Node,
+    pub mode: SyncMode,
+    /// Why nothing happens although something should, and what to type.
+    pub blocked: Option<String>,
 }
 
 /// One row per declared region, in the workspace's order.
@@ -193,6 +207,7 @@ impl<'a> Region<'a> {
                 .max(),
             verdict: StatusVerdict::Ok,
             reason: None,
+            agreement: self.agreement().map(agreed),
         };
         if self.live.is_empty() {
             // One region alone may need another that is not there either.
@@ -242,7 +257,12 @@ impl<'a> Region<'a> {
 
     /// What keeps a person awake although users are served.
     fn worries(&self, servers: &[String]) -> Vec<String> {
-        let mut out = self.database_worries();
+        let mut out = self.agreement().map(agreement_worries).unwrap_or_default();
+        for why in self.database_worries() {
+            if !said(&out, &why) {
+                out.push(why);
+            }
+        }
         for store in &self.declared.stores {
             out.extend(self.trouble(Kind::Store, Check::Store, &store.declared.name));
         }
@@ -286,6 +306,13 @@ impl<'a> Region<'a> {
         out
     }
 
+    /// As the region's own guard sees it; of several, the one that knows most.
+    fn agreement(&self) -> Option<&'a AgreementReport> {
+        let views = self.input.nodes.iter().filter(|view| view.region == self.declared.name);
+        let reports = views.filter_map(|view| view.report.as_ref().ok()?.agreement.as_ref());
+        reports.max_by_key(|it| it.epoch)
+    }
+
     fn lag_rows(&self) -> impl Iterator<Item = &'a LagRow> {
         let name = &self.declared.name;
         self.input.lag.iter().filter(move |row| row.region == *name)
@@ -297,6 +324,34 @@ impl<'a> Region<'a> {
         let roles = views.filter_map(|view| view.report.as_ref().ok()?.database.role);
         roles.min_by_key(|role| *role != NodeRole::Primary)
     }
+}
+
+fn agreed(it: &AgreementReport) -> Agreed {
+    let paused = it.paused.as_ref().map(|why| format!("paused by {why}: ha resume"));
+    let blocked = it.blocked.as_ref().map(|it| format!("{}: {}", it.why, it.help));
+    Agreed {
+        epoch: it.epoch,
+        phase: it.phase,
+        leader: it.leader.clone(),
+        mode: it.mode,
+        blocked: blocked.or(paused),
+    }
+}
+
+/// People trip over a block that they cannot see.
+fn agreement_worries(it: &AgreementReport) -> Vec<String> {
+    let mut out: Vec<String> = agreed(it).blocked.into_iter().collect();
+    match it.phase {
+        Phase::Active => {}
+        Phase::Sealing => out.push(format!("nobody may write: epoch {} is being decided", it.epoch)),
+        Phase::Switching => out.push(format!("{} is about to hand over", it.leader)),
+    }
+    for (name, why) in &it.alerts {
+        if !said(&out, why) {
+            out.push(format!("{name}: {why}"));
+        }
+    }
+    out
 }
 
 fn lag_worry(row: &LagRow) -> Option<String> {

@@ -12,7 +12,7 @@ use crate::{
     ask::Asker,
     context::Context,
     error::Failed,
-    nu::{At, Bytes, MILLISECOND, Time, Wanted, args, channel, label, stream, table, to_the, word},
+    nu::{At, Bytes, Count, MILLISECOND, Time, Wanted, args, channel, label, stream, table, to_the, word},
 };
 
 const COLUMNS: &[&str] = &["region", "node", "state", "lag", "verdict", "error"];
@@ -35,6 +35,8 @@ struct Row {
     replayed: Option<String>,
     timeline: Option<u32>,
     sampled_at: Option<Time>,
+    epoch: Option<Count>,
+    voter: Option<bool>,
 }
 
 impl Row {
@@ -54,6 +56,8 @@ impl Row {
             replayed: row.replayed.map(|it| it.to_string()),
             timeline: row.timeline,
             sampled_at: row.sampled_at.map(Time),
+            epoch: row.epoch.map(Count),
+            voter: row.voter,
         }
     }
 }
@@ -94,7 +98,7 @@ impl PluginCommand for Lag {
     fn extra_description(&self) -> &str {
         "Asked of the guard beside each database. lag is null where it is not known: old information never becomes a small
 number. With at_least true, lag and lag_bytes are lower bounds. verdict is ok, warn, expected, critical or unknown, and
-null without --check. A database that does not answer has a row with error; the command itself succeeds, so that a
+null without --check. epoch is the one its guard knows, voter whether commits may wait for it. A database that does not answer has a row with error; the command itself succeeds, so that a
 scheduled job decides what a breach is: ha lag --check | where verdict != ok"
     }
 

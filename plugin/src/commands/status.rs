@@ -10,7 +10,7 @@ use crate::{
     HaPlugin,
     ask::Asker,
     context::Context,
-    nu::{At, MILLISECOND, Wanted, args, table, to_the, word},
+    nu::{At, Count, MILLISECOND, Wanted, args, table, to_the, word},
 };
 
 pub(super) struct Status;
@@ -23,6 +23,11 @@ struct Row {
     role: String,
     database: Option<String>,
     lag: Option<Duration>,
+    epoch: Option<Count>,
+    phase: Option<String>,
+    leader: Option<String>,
+    mode: Option<String>,
+    blocked: Option<String>,
     servers_up: u32,
     servers_total: u32,
     load_balancer: Option<String>,
@@ -32,6 +37,7 @@ struct Row {
 
 impl From<StatusRow> for Row {
     fn from(row: StatusRow) -> Self {
+        let agreed = row.agreement.as_ref();
         Self {
             region: row.region.to_string(),
             verdict: word(row.verdict),
@@ -39,6 +45,11 @@ impl From<StatusRow> for Row {
             role: row.role.as_str().to_owned(),
             database: row.database.and_then(word),
             lag: row.lag.map(|lag| to_the(MILLISECOND, lag)),
+            epoch: agreed.map(|it| Count(it.epoch)),
+            phase: agreed.map(|it| it.phase.as_str().to_owned()),
+            leader: agreed.map(|it| it.leader.clone()),
+            mode: agreed.map(|it| it.mode.as_str().to_owned()),
+            blocked: agreed.and_then(|it| it.blocked.clone()),
             servers_up: row.servers_up,
             servers_total: row.servers_total,
             load_balancer: row.load_balancer.map(|it| it.as_str().to_owned()),
@@ -67,7 +78,9 @@ impl PluginCommand for Status {
 
     fn extra_description(&self) -> &str {
         "verdict is ok, degraded (serves its users, and needs a look), down or absent; reason says why, in a sentence.
-role is as declared, database as observed: they differ after a failover. ha health and ha lag show the parts."
+role is as declared, database as observed: they differ after a failover. epoch, phase, leader and mode are what the region's
+own guard knows, so that a region that is cut off shows an older epoch; blocked says why the guards do nothing although
+something should be done, and what to type. ha health and ha lag show the parts."
     }
 
     fn search_terms(&self) -> Vec<&str> {

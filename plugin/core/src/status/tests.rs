@@ -5,12 +5,14 @@ use crate::{
     config::Config,
     desired,
     fixture::{applied, workspace},
+    report::{BlockedReport, NodeReport, StoreReport},
 };
 
 /// The example, provisioned and well.
 struct World {
     workspace: Workspace,
     live: Vec<Live>,
+    nodes: Vec<NodeView>,
     lag: Vec<LagRow>,
     health: Vec<HealthRow>,
 }
@@ -42,12 +44,15 @@ fn world() -> World {
             sampled_at: None,
             verdict: LagVerdict::Ok,
             error: None,
+            epoch: None,
+            voter: None,
         }
     });
     World {
         lag: lag.collect(),
         workspace,
         live,
+        nodes: Vec::new(),
         health: Vec::new(),
     }
 }
@@ -57,7 +62,7 @@ impl World {
         table(StatusInput {
             workspace: &self.workspace,
             live: &self.live,
-            nodes: &[],
+            nodes: &self.nodes,
             lag: &self.lag,
             health: &self.health,
         })
@@ -229,4 +234,73 @@ fn databases_that_are_behind_cut_off_or_two_keep_people_awake() {
         (row.role, row.state, row.verdict) = (None, LagState::Down, LagVerdict::Critical)
     });
     assert!(headless.starts_with("no database is known to be primary"), "{headless}");
+}
+
+#[test]
+fn what_is_blocked_or_undecided_is_said_where_people_look() {
+    let mut world = world();
+    let view = |blocked: Option<BlockedReport>, phase| NodeView {
+        region: RegionName::new("us-east"),
+        node: "us-db-1".into(),
+        report: Ok(NodeReport {
+            agreement: Some(AgreementReport {
+                epoch: 8,
+                phase,
+                leader: "eu-db-1".into(),
+                mode: SyncMode::Strict,
+                voters: BTreeSet::new(),
+                acks: 1,
+                since: Duration::ZERO,
+                promised: 8,
+                sealed: None,
+                lease_left: None,
+                serves_writes: false,
+                blocked,
+                alerts: vec![("ClockSkew".into(), "its clock is 3 s ahead".into())],
+                doing: None,
+                paused: None,
+                votes: BTreeMap::new(),
+            }),
+            ..report()
+        }),
+    };
+    let cooldown = BlockedReport {
+        code: "ha::failover::cooldown".into(),
+        why: "the last automatic failover was 20 s ago".into(),
+        help: "wait, or: ha ack".into(),
+    };
+    world.nodes = vec![view(Some(cooldown), Phase::Sealing)];
+    let (verdict, reason) = world.us();
+    assert_eq!(verdict, StatusVerdict::Degraded);
+    assert_eq!(
+        reason,
+        "the last automatic failover was 20 s ago: wait, or: ha ack; nobody may write: epoch 8 is being decided; \
+         ClockSkew: its clock is 3 s ahead"
+    );
+    let agreed = world.rows().remove(0).agreement.expect("its guard says so");
+    assert_eq!((agreed.epoch, agreed.leader.as_str()), (8, "eu-db-1"));
+    assert_eq!(
+        world.rows().remove(1).agreement,
+        None,
+        "nothing is borrowed from another region"
+    );
+}
+
+fn report() -> NodeReport {
+    let at = "2026-03-01T12:00:00Z".parse().expect("a moment");
+    NodeReport {
+        workspace: "shop".into(),
+        region: "us-east".into(),
+        node: "us-db-1".into(),
+        sampled_at: at,
+        age: Duration::ZERO,
+        database: serde_json::from_value(serde_json::json!({
+            "state": "running", "role": "replica", "replay_paused": false, "senders": [], "slots": [],
+        }))
+        .expect("a report"),
+        samples: Vec::new(),
+        store: StoreReport::default(),
+        guard_version: "0.1.0".into(),
+        agreement: None,
+    }
 }

@@ -8,6 +8,8 @@ mod failover;
 mod preflight;
 mod progress;
 mod steps;
+#[cfg(test)]
+mod tests;
 
 pub use ask::{Ask, Excluded, WantedVoters, ask_key, voters_key};
 pub use explain::{Choice, explain_failover, explain_switchover};

@@ -310,8 +310,10 @@ fn replica(world: &World, to: &str, node: &NodeFacts, report: &NodeReport) -> Ve
     let mut out = Vec::new();
     let silence = report.database.upstream_silence;
     let follows = node.member.as_ref().and_then(|it| it.follows.as_ref());
-    let elsewhere = follows.filter(|it| it.node != world.term.leader || it.epoch != world.term.epoch);
-    if let Some(sealed) = sealed.filter(|it| it.epoch >= world.term.epoch && follows.is_none()) {
+    // While the next one is being decided everybody is sealed, and follows nobody of the new epoch.
+    let active = world.term.phase == Phase::Active;
+    let elsewhere = follows.filter(|it| active && (it.node != world.term.leader || it.epoch != world.term.epoch));
+    if let Some(sealed) = sealed.filter(|it| active && it.epoch >= world.term.epoch && follows.is_none()) {
         out.push(refuse(
             "ha::switchover::sealed_out",
             format!(
