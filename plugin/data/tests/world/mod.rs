@@ -212,6 +212,7 @@ impl Node {
 
     pub(crate) async fn follow(&self, primary: &Node, epoch: u64) {
         let session = self.session().await;
+        let began = Instant::now();
         postgres::follow(&session, &self.config, self.name, &primary.upstream(), epoch)
             .await
             .expect("told");
@@ -222,6 +223,7 @@ impl Node {
                 senders.any(|sender| sender.application_name == name && sender.state == "streaming")
             })
             .await;
+        eprintln!("{name} streams after {:?}", began.elapsed());
     }
 
     pub(crate) async fn run(&self, statement: &str) {
