@@ -2,6 +2,7 @@
 
 mod agent;
 mod app;
+mod deadman;
 mod procfs;
 mod relay;
 mod supervise;
@@ -22,6 +23,12 @@ struct Cli {
 enum Face {
     /// Makes, runs and observes the database of one node, and says what it saw over HTTP.
     Guard {
+        /// guard.json
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Ends a primary whose time is over, when its guard does not.
+    Deadman {
         /// guard.json
         #[arg(long)]
         config: PathBuf,
@@ -70,6 +77,7 @@ fn main() -> ExitCode {
     let ended = runtime.block_on(async {
         match Cli::parse().face {
             Face::Guard { config } => agent::run(&config).await,
+            Face::Deadman { config } => deadman::run(&config).await,
             Face::Supervise { region_dir, socket } => supervise::run(&region_dir, &socket).await,
             Face::Relay { config } => relay::run(&config).await,
             Face::App { config } => app::run(&config).await,
