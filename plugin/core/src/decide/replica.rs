@@ -1,6 +1,11 @@
 //! Everybody but the leader of the present epoch.
 
-use super::{action::Action, cycle::Cycle, down, facts::Process};
+use super::{
+    action::Action,
+    cycle::Cycle,
+    down,
+    facts::{Facts, Process},
+};
 use crate::{
     agreement::{Epoch, Need, Term, diverged},
     report::NodeRole,
@@ -81,11 +86,7 @@ fn replica(cycle: &mut Cycle<'_>, term: &Term) {
     if let Some(need) = need {
         return rebuild(cycle, term, need);
     }
-    let follows = database
-        .follows
-        .as_ref()
-        .is_some_and(|(node, epoch)| *node == term.leader && *epoch == term.epoch);
-    if follows {
+    if follows(facts, term) {
         cycle.decision.serve.replica = true;
         return;
     }
@@ -97,11 +98,19 @@ fn replica(cycle: &mut Cycle<'_>, term: &Term) {
     cycle.act(Action::Follow { node, epoch }, why);
 }
 
-/// A voter waits until it is none: half of a rebuilt log must not be counted on. Where commits could not wait for anybody
-/// else, nothing is acknowledged meanwhile, and it need not.
+/// A voter waits until it is none: then one node less has to seal while it is half rebuilt. It does not wait for what
+/// cannot happen: when no other voter streams from the primary, the barrier would never be reached, and nothing is
+/// acknowledged before this node is back. What makes that safe: half of a rebuilt log never seals, and what it is rebuilt
+/// from leads an epoch no older than this node's promise.
 fn rebuild(cycle: &mut Cycle<'_>, term: &Term, need: Need) {
     let facts = cycle.facts;
-    let counted = term.voters.contains(facts.me()) && term.voters.len() > term.acks as usize + 1;
+    let me = facts.me();
+    let others = term.voters.iter().filter(|node| *node != me && **node != term.leader);
+    let others = others.filter(|node| streams(facts, term, node)).count();
+    let streaming = facts.database.streaming && follows(facts, term);
+    let counted = term.voters.contains(me)
+        && term.voters.len() > term.acks as usize + 1
+        && (others >= term.acks as usize || streaming);
     let checkpointed = facts.member(&term.leader).and_then(|it| it.checkpointed) == Some(term.timeline);
     let why = need.why.clone();
     let copy = need.copy;
@@ -132,6 +141,22 @@ fn rebuild(cycle: &mut Cycle<'_>, term: &Term, need: Need) {
     }
     let from = term.leader.clone();
     cycle.act(Action::Rebuild { from, copy }, why);
+}
+
+/// By its own report.
+fn streams(facts: &Facts, term: &Term, node: &str) -> bool {
+    let seen = facts
+        .store
+        .members
+        .get(node)
+        .filter(|seen| seen.age <= down::patience(facts));
+    let follows = seen.and_then(|seen| seen.member.follows.as_ref());
+    follows.is_some_and(|it| it.streaming && it.epoch == term.epoch && it.node == term.leader)
+}
+
+fn follows(facts: &Facts, term: &Term) -> bool {
+    let follows = facts.database.follows.as_ref();
+    follows.is_some_and(|(node, epoch)| *node == term.leader && *epoch == term.epoch)
 }
 
 /// The leader reports, so there is somebody to copy.

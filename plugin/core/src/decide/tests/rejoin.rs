@@ -27,6 +27,13 @@ fn a_replica_follows_the_new_primary_only_if_all_it_has_is_its_log_too() {
     assert_eq!((actions(&facts), blocked(&facts)), (vec![], ""));
     let mut facts = facts;
     facts.store.members.get_mut("c").expect("there").member.need = decide(&facts).need;
+    // Nobody else streams, so it would never be dropped: nothing is acknowledged before it is back.
+    assert_eq!(actions(&facts).len(), 1);
+    facts.store.members.get_mut("a").expect("there").member.follows = Some(crate::agreement::Follows {
+        node: "b".into(),
+        epoch: 2,
+        streaming: true,
+    });
     assert_eq!((actions(&facts), blocked(&facts)), (vec![], "ha::rejoin::voter"));
     assert!(decide(&facts).need.is_some_and(|need| !need.copy));
     let mut dropped = facts;
