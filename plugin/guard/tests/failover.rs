@@ -12,7 +12,7 @@ use std::{
 };
 
 use agent_world::World;
-use ha_core::report::NodeRole;
+use ha_core::{agreement::Switch, report::NodeRole};
 
 const NODES: [&str; 3] = ["us-db-1", "eu-db-1", "asia-db-1"];
 
@@ -185,4 +185,123 @@ async fn a_lost_primary_is_replaced_and_returns_as_a_replica() {
         "the epoch's number is the timeline's"
     );
     assert_eq!(world.report(0).await.database.role, Some(NodeRole::Replica));
+}
+
+/// A switchover as the shell asks for it: the term says so, and the guards do it.
+async fn ask_for_switchover(world: &World, to: usize) {
+    let cluster = world.cluster().await;
+    let (term, seen) = cluster.term().await.expect("the store answers").expect("a term");
+    let now = jiff::Timestamp::now();
+    let switch = Switch {
+        op: format!("test-{}", term.epoch),
+        to: NODES[to].to_owned(),
+        by: "test".to_owned(),
+        started_at: now,
+        until: now + Duration::from_secs(10),
+    };
+    let next = term.begin_switch(switch).expect("an active term");
+    let swapped = cluster.swap_term(&next, seen, &[]).await.expect("the store answers");
+    assert!(matches!(swapped, ha_store::Swap::Done(_)), "{swapped:?}");
+}
+
+#[tokio::test]
+async fn a_switchover_and_back_loses_nothing_and_needs_no_rewind() {
+    let mut world = World::new(&NODES).await;
+    ready(&mut world).await;
+    let at = Arc::new(AtomicUsize::new(0));
+    let writer = Writer::start(&world, Arc::clone(&at));
+    for (round, (from, to)) in [(0, 1), (1, 0)].into_iter().enumerate() {
+        let before = writer.count();
+        while writer.count() < before + 50 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let asked = Instant::now();
+        ask_for_switchover(&world, to).await;
+        let next = primary(&world, &[to]).await;
+        at.store(next, Ordering::SeqCst);
+        eprintln!("round {round}: /primary at {} after {:?}", NODES[to], asked.elapsed());
+        world.until(from, "/replica", 200).await;
+        whole(&world, to).await;
+    }
+    let acknowledged = writer.end().await;
+    eprintln!(
+        "switched over: longest gap {:?}, {} acknowledged",
+        gap(&acknowledged),
+        acknowledged.len()
+    );
+    nothing_is_lost(&world, 0, &acknowledged).await;
+    assert_eq!(world.report(0).await.agreement.expect("a term").epoch, 3);
+    for index in 0..NODES.len() {
+        let events = std::fs::read_to_string(&world.nodes[index].config.events).expect("events");
+        assert!(!events.contains("rejoin."), "nobody had to be rebuilt\n{events}");
+    }
+}
+
+#[tokio::test]
+async fn a_guard_that_is_killed_finds_its_primary_again_and_a_stranger_is_fenced() {
+    let mut world = World::new(&NODES).await;
+    ready(&mut world).await;
+    let before = world.postmaster(0);
+    world.kill_guard(0);
+    world.start(0);
+    world.until(0, "/primary", 200).await;
+    assert_eq!(world.postmaster(0), before, "the running primary was adopted");
+    assert_eq!(world.report(0).await.agreement.expect("a term").epoch, 1);
+
+    // The machine is gone for a while; then somebody starts the database by hand before its guard is there.
+    world.kill_node(0);
+    let next = primary(&world, &[1, 2]).await;
+    whole_without(&world, next, 0).await;
+    world.start_by_hand(0).await;
+    let stranger = world.app(0).await;
+    let sent = tokio::time::timeout(
+        Duration::from_secs(3),
+        stranger.batch_execute("insert into note values (-1)"),
+    );
+    assert!(sent.await.is_err(), "a database without a permit acknowledged a commit");
+    world.start(0);
+    world.until(0, "/replica", 200).await;
+    whole(&world, next).await;
+    let events = std::fs::read_to_string(&world.nodes[0].config.events).expect("events");
+    assert!(events.contains(r#""event":"fence""#), "{events}");
+    let rows = world.app(next).await.query("select from note where id = -1", &[]).await;
+    assert!(rows.expect("read").is_empty());
+}
+
+/// A commit returns at `primary`, although `away` is not there.
+async fn whole_without(world: &World, primary: usize, away: usize) {
+    let session = world.app(primary).await;
+    let sent = session.execute("insert into note values (0)", &[]);
+    tokio::time::timeout(Duration::from_secs(30), sent)
+        .await
+        .unwrap_or_else(|_| panic!("no commit without {}\n{}", NODES[away], world.logs()))
+        .expect("acknowledged");
+}
+
+#[tokio::test]
+async fn a_frozen_primary_is_replaced_and_acknowledges_nothing_when_it_goes_on() {
+    let mut world = World::new(&NODES).await;
+    ready(&mut world).await;
+    let at = Arc::new(AtomicUsize::new(0));
+    let writer = Writer::start(&world, Arc::clone(&at));
+    while writer.count() < 50 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    world.freeze_node(0, true);
+    let frozen = Instant::now();
+    let next = primary(&world, &[1, 2]).await;
+    eprintln!("frozen: /primary elsewhere after {:?}", frozen.elapsed());
+    whole_without(&world, next, 0).await;
+    // The writer still hangs on the old one.
+    let before = writer.count();
+    world.freeze_node(0, false);
+    world.until(0, "/replica", 200).await;
+    assert_eq!(writer.count(), before, "the old primary acknowledged a commit");
+    at.store(next, Ordering::SeqCst);
+    whole(&world, next).await;
+    while writer.count() < before + 20 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let acknowledged = writer.end().await;
+    nothing_is_lost(&world, next, &acknowledged).await;
 }

@@ -313,6 +313,49 @@ impl World {
         }
     }
 
+    /// What the guards agreed on, as the shell sees it.
+    pub(crate) async fn cluster(&self) -> ha_store::Cluster {
+        let options = ha_store::Options::new(
+            vec![self.store_url.clone()],
+            self.file("ca.pem"),
+            self.file("cert.pem"),
+            self.file("key.pem"),
+        );
+        let store = ha_store::Etcd::new(&options).await.expect("a client");
+        let keys = ha_core::agreement::Keys::new("shop", "orders");
+        ha_store::Cluster::new(std::sync::Arc::new(store), keys)
+    }
+
+    /// As somebody would who knows nothing of guards; ready when this returns.
+    pub(crate) async fn start_by_hand(&self, index: usize) {
+        let postgres = &self.nodes[index].config.postgres;
+        let _ = fs::remove_file(postgres.data_dir.join("postmaster.pid"));
+        let mut command = match self.user {
+            Some((uid, gid)) => {
+                let mut command = Command::new("setpriv");
+                command.args([
+                    format!("--reuid={uid}"),
+                    format!("--regid={gid}"),
+                    "--clear-groups".to_owned(),
+                ]);
+                command.arg(postgres.bin_dir.join("pg_ctl"));
+                command
+            }
+            None => Command::new(postgres.bin_dir.join("pg_ctl")),
+        };
+        let started = command
+            .args(["start", "-w", "-t", "60", "-D"])
+            .arg(&postgres.data_dir)
+            .arg("-l")
+            .arg(&postgres.log_file)
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .status()
+            .expect("pg_ctl runs");
+        assert!(started.success(), "{}", self.logs());
+    }
+
     /// Server processes that work in the node's data folder.
     pub(crate) fn processes(&self, index: usize) -> Vec<Pid> {
         let data_dir = &self.nodes[index].config.postgres.data_dir;
