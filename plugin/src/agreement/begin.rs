@@ -1,6 +1,6 @@
 //! A wish, once nothing stands in its way any more: swapped into `term`, or found there already.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ha_core::{
     agreement::{AcceptLoss, Campaign, Phase, Reason, Switch},
@@ -26,6 +26,8 @@ pub(crate) struct Begun {
     /// Somebody had asked for the same before.
     pub(crate) joined: bool,
     pub(crate) detail: String,
+    /// When nothing stood in its way.
+    pub(crate) cleared: Instant,
 }
 
 /// What a failover was told.
@@ -91,6 +93,7 @@ pub(crate) async fn switchover(agreement: &Agreement, to: Option<&str>) -> Resul
         let Some(node) = node.filter(|_| errors.is_empty()) else {
             return Err(Failed::Refused(errors));
         };
+        let cleared = Instant::now();
         let begun = |op: String, joined: bool| {
             let expected = world.nodes.iter().filter(|(_, it)| it.data && it.answers());
             Begun {
@@ -108,6 +111,7 @@ pub(crate) async fn switchover(agreement: &Agreement, to: Option<&str>) -> Resul
                 },
                 warnings: warnings.clone(),
                 joined,
+                cleared,
                 detail: format!(
                     "{} hands over to {node}, or it is undone within {} s",
                     look.term.leader,
@@ -150,6 +154,7 @@ pub(crate) async fn failover(agreement: &Agreement, terms: &Terms) -> Result<Beg
         if !refusals.is_empty() {
             return Err(Failed::Refused(refusals));
         }
+        let cleared = Instant::now();
         // With a quorum nothing is lost, whatever was allowed.
         let lossless = explain_failover(&world, to.as_deref(), false)
             .iter()
@@ -169,7 +174,7 @@ pub(crate) async fn failover(agreement: &Agreement, terms: &Terms) -> Result<Beg
                 look.term.epoch.saturating_sub(1),
                 op,
                 to,
-                true,
+                (true, cleared),
             ));
         }
         let op = operation("failover", &agreement.by);
@@ -194,7 +199,7 @@ pub(crate) async fn failover(agreement: &Agreement, terms: &Terms) -> Result<Beg
         });
         let pause = agreement.cluster.keys.pause();
         if swap(agreement, &look, &next, &[(&pause, look.pause_seen)]).await? {
-            return Ok(begun_failover(&look, &world, look.term.epoch, op, to, false));
+            return Ok(begun_failover(&look, &world, look.term.epoch, op, to, (false, cleared)));
         }
     }
     Err(contended())
@@ -215,7 +220,14 @@ pub(crate) fn plan_failover(
     Ok((to, refusals))
 }
 
-fn begun_failover(look: &Look, world: &World, epoch: u64, op: String, to: Option<String>, joined: bool) -> Begun {
+fn begun_failover(
+    look: &Look,
+    world: &World,
+    epoch: u64,
+    op: String,
+    to: Option<String>,
+    (joined, cleared): (bool, Instant),
+) -> Begun {
     let from = &look.term.leader;
     let expected = world
         .nodes
@@ -233,6 +245,7 @@ fn begun_failover(look: &Look, world: &World, epoch: u64, op: String, to: Option
         },
         warnings: Vec::new(),
         joined,
+        cleared,
         detail: format!(
             "epoch {}: {} of {} voters must seal",
             epoch + 1,

@@ -247,7 +247,20 @@ impl Follow {
             },
             _ => Row {
                 lost: history.and_then(|it| it.lost_bytes).map(Bytes),
-                detail: Some(format!("{} after {}", term.leader, self.operation.from)),
+                detail: Some(
+                    match seen
+                        .and_then(|it| it.first)
+                        .filter(|_| self.operation.kind == Kind::Failover)
+                    {
+                        Some(first) => format!(
+                            "{} after {}; a write returned {} ms after it was asked for",
+                            term.leader,
+                            self.operation.from,
+                            first.duration_since(self.started).as_millis()
+                        ),
+                        None => format!("{} after {}", term.leader, self.operation.from),
+                    },
+                ),
                 ..row
             },
         }

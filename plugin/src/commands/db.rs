@@ -217,10 +217,11 @@ fn waits(agreement: &Agreement, look: &Look) -> Row {
 }
 
 fn in_force(agreement: &Agreement, term: &Term, status: &str) -> Row {
-    let voters: Vec<&str> = term.voters.iter().map(String::as_str).collect();
+    let others = term.voters.iter().filter(|it| **it != term.leader);
+    let others: Vec<&str> = others.map(String::as_str).collect();
     let waits = match term.acks {
         0 => "a commit waits for nobody".to_owned(),
-        acks => format!("a commit waits for {acks} of the others in {}", voters.join(", ")),
+        acks => format!("a commit waits for {acks} of {}", others.join(", ")),
     };
     Row {
         epoch: Some(Count(term.epoch)),

@@ -232,8 +232,10 @@ impl Going {
             let _ = self.rows.send(Row::refused(warning)).await;
         }
         let region = self.agreement.region_of(&begun.operation.from);
+        let looked = Row::new("preflight", None, "done").took(begun.cleared.duration_since(self.started));
+        let _ = self.rows.send(looked.detail("nothing stands in the way")).await;
         let row = Row::new("agree", region, if begun.joined { "joined" } else { "done" });
-        let row = row.took(self.started.elapsed()).detail(begun.detail.clone());
+        let row = row.took(begun.cleared.elapsed()).detail(begun.detail.clone());
         // The reader may be gone; the guards have begun.
         let _ = self.rows.send(row).await;
     }
@@ -249,7 +251,11 @@ impl Going {
         let started = Instant::now();
         match agreement::switchover(&self.agreement, Some(to)).await {
             Ok(begun) => {
-                let writer = writer(&self.agreement, None);
+                let mut writer = writer(&self.agreement, None);
+                if let Some(it) = &mut writer {
+                    // Not ready is not measured.
+                    it.ready(WRITES_WITHIN).await;
+                }
                 let again = Self {
                     agreement: self.agreement.clone(),
                     rows: self.rows.clone(),

@@ -1,7 +1,11 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use ha_core::{agreement::Verdict, resource::Status, switch::NodeFacts};
+use ha_core::{
+    agreement::{Phase, Verdict},
+    resource::Status,
+    switch::NodeFacts,
+};
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{Example, IntoValue, LabeledError, PipelineData, Signature, Type};
 
@@ -195,7 +199,10 @@ fn voters(look: &Look, nodes: &std::collections::BTreeMap<String, NodeFacts>) ->
         .map(|name| {
             let node = nodes.get(name);
             let leader = *name == term.leader;
-            let sealed = node.and_then(|it| it.member.as_ref()?.sealed_for(term.epoch));
+            // An active primary was sealed once, too; only what is being decided counts.
+            let sealed = node
+                .filter(|_| term.phase == Phase::Sealing)
+                .and_then(|it| it.member.as_ref()?.sealed_for(term.epoch));
             let answers = node.is_some_and(NodeFacts::answers);
             let status = match (leader, sealed.is_some(), answers) {
                 (_, true, _) => "sealed",

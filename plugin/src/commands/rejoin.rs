@@ -113,7 +113,7 @@ erased must not be counted on. Ctrl-C stops watching; the guard goes on."
                     look.term.leader
                 )
             } else {
-                doing(&look, &node)
+                doing(&agreement, &look, &node)
             };
             return Ok(table(
                 vec![Row::new("rejoin", region, "planned").detail(detail)],
@@ -132,8 +132,9 @@ erased must not be counted on. Ctrl-C stops watching; the guard goes on."
                 if copy {
                     ask(&agreement, &node, &rows, &cancel).await?;
                 }
-                let waits =
-                    |look: &Look| Row::new("rejoin", agreement.region_of(&node), "waiting").detail(doing(look, &node));
+                let waits = |look: &Look| {
+                    Row::new("rejoin", agreement.region_of(&node), "waiting").detail(doing(&agreement, look, &node))
+                };
                 until(
                     &agreement,
                     STREAMS_WITHIN,
@@ -190,7 +191,10 @@ fn streams(look: &Look, node: &str) -> bool {
 }
 
 /// What its guard is at, in its own words.
-fn doing(look: &Look, node: &str) -> String {
+fn doing(agreement: &Agreement, look: &Look, node: &str) -> String {
+    if agreement.node(node).is_some_and(|it| it.off) {
+        return format!("the server of {node} is switched off: ha power on {node}");
+    }
     let Some(member) = look.members.get(node) else {
         return format!("nothing is heard of the guard of {node}: ha health, ha power on {node}");
     };

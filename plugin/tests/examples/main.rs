@@ -1,6 +1,7 @@
 //! Commands in the process of the test: examples, error codes, shapes. Nothing here starts a process of a workspace.
 
 mod looking;
+mod moving;
 mod oracle;
 mod shell;
 
@@ -41,6 +42,15 @@ fn whatever_changes_the_world_can_be_tried_dry() {
             "net set",
             "net cut",
             "net heal",
+            "switchover",
+            "failover",
+            "failback",
+            "rejoin",
+            "pause",
+            "resume",
+            "ack",
+            "db sync-mode",
+            "db voters",
         ];
         if acts.iter().any(|act| command.name() == format!("ha {act}")) {
             let dry = command.signature().get_long_flag("dry-run");
@@ -107,7 +117,9 @@ fn before_the_first_provision_everything_is_absent_in_the_usual_columns() {
             "received",
             "replayed",
             "timeline",
-            "sampled_at"
+            "sampled_at",
+            "epoch",
+            "voter"
         ]
     );
     let health = shell.rows("ha health --region us-east");
