@@ -42,7 +42,9 @@ impl Model for Protocol {
         vec![
             Property::always(I1, |_, it: &State| it.flaws & ONE_ACTIVE == 0),
             Property::always(I2, |_, it: &State| nothing_is_lost(it)),
-            Property::always(I2_COPIES, |_, it: &State| nothing_is_on_too_few(it)),
+            Property::always(I2_COPIES, |protocol: &Self, it: &State| {
+                protocol.diverged_voters_rebuild || nothing_is_on_too_few(it)
+            }),
             Property::always(I3, |_, it: &State| it.flaws & PROMISES_STAY == 0),
             Property::always(I4, |_, it: &State| published_is_enforced(it)),
             Property::always(I5, |_, it: &State| it.flaws & THE_FURTHEST == 0),
@@ -118,4 +120,44 @@ fn goes_on_rightly(state: &State, id: Id) -> bool {
         unsealed > it.voters.len() - it.seals_needed()
     });
     !(enough && is_led(state) && state.term.epoch > server.epoch)
+}
+
+/// The check counts seals and compares positions with sets of a few bits; what the guards call says the same.
+#[test]
+fn the_quorum_counted_here_is_the_one_of_the_guards() {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use ha_core::{
+        agreement::{furthest, is_quorum},
+        lsn::{Lsn, Position},
+    };
+
+    use crate::state::{Quorum, Set};
+
+    let node = |id: Id| format!("n{id}");
+    let positions = [(1, 1), (1, 3), (2, 2)];
+    let places = positions.map(|(timeline, lsn)| Position {
+        timeline,
+        lsn: Lsn(lsn),
+    });
+    for (voters, acks) in [(Set::ALL, 1), (Set::of(0).with(2), 1), (Set::of(1), 0)] {
+        let quorum = Quorum { voters, acks };
+        let names: BTreeSet<String> = voters.iter().map(node).collect();
+        for sealed in (0..8u8).map(|bits| State::ids().filter(move |id| bits & 1 << id != 0)) {
+            let sealed: Vec<Id> = sealed.collect();
+            for at in 0..27 {
+                let place = |id: Id| places[at / 3usize.pow(u32::from(id)) % 3];
+                let reported: BTreeMap<String, Position> = sealed.iter().map(|id| (node(*id), place(*id))).collect();
+                let counted: Vec<Id> = sealed.iter().copied().filter(|id| voters.has(*id)).collect();
+                assert_eq!(
+                    is_quorum(&names, acks.into(), &reported),
+                    counted.len() >= quorum.seals_needed()
+                );
+                let most = |id: &&Id| counted.iter().all(|other| place(*other) <= place(**id));
+                let here: Vec<String> = counted.iter().filter(most).map(|id| node(*id)).collect();
+                let theirs: Vec<String> = furthest(&names, &reported).into_iter().cloned().collect();
+                assert_eq!(here, theirs);
+            }
+        }
+    }
 }
