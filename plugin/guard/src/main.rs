@@ -63,11 +63,13 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .init();
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-    {
+    let face = Cli::parse().face;
+    let mut runtime = match face {
+        // It must stay small, and has one thing to do.
+        Face::Deadman { .. } => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = match runtime.worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "cannot start the runtime");
@@ -75,7 +77,7 @@ fn main() -> ExitCode {
         }
     };
     let ended = runtime.block_on(async {
-        match Cli::parse().face {
+        match face {
             Face::Guard { config } => agent::run(&config).await,
             Face::Deadman { config } => deadman::run(&config).await,
             Face::Supervise { region_dir, socket } => supervise::run(&region_dir, &socket).await,

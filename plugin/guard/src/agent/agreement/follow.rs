@@ -132,7 +132,7 @@ impl Agreement {
     }
 
     /// False when there is nothing to remember yet, or it cannot be written.
-    async fn remember(&self) -> bool {
+    pub(super) async fn remember(&self) -> bool {
         let (cluster, revision) = {
             let known = self.known();
             let Some(cluster) = known.cluster().filter(|_| known.went_back().is_none()) else {

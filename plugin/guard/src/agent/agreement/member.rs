@@ -150,14 +150,14 @@ impl Own {
         if self.presence.is_none() {
             self.presence = Some(agreement.cluster.store.presence(LASTS).await?);
         }
-        self.beat += 1;
-        let member = agreement.member(draft, self.beat);
-        let value = serde_json::to_vec(&member).map_err(|error| StoreError::Malformed {
-            key: key.clone(),
-            reason: error.to_string(),
-        })?;
         // The key may be at another revision than remembered: after a start, or when a lost write came through.
         for _ in 0..3 {
+            self.beat += 1;
+            let member = agreement.member(draft.clone(), self.beat);
+            let value = serde_json::to_vec(&member).map_err(|error| StoreError::Malformed {
+                key: key.clone(),
+                reason: error.to_string(),
+            })?;
             let write = Write {
                 presence: self.presence.as_ref(),
                 ..Write::replace(&key, value.clone(), self.at)
@@ -172,7 +172,7 @@ impl Own {
                 Ok(Swap::Changed(found)) => {
                     self.at = found.as_ref().map_or(Revision::ABSENT, |it| it.revision);
                     let before = found.and_then(|it| serde_json::from_slice::<Member>(&it.value).ok());
-                    self.beat = self.beat.max(before.map_or(0, |it| it.beat) + 1);
+                    self.beat = self.beat.max(before.map_or(0, |it| it.beat));
                 }
                 Err(error) => {
                     if matches!(error, StoreError::Refused { .. }) {

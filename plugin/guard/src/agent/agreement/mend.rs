@@ -31,7 +31,7 @@ pub(super) async fn keep(agreement: Arc<Agreement>, cancel: CancellationToken) {
 
 impl Agreement {
     /// The history that is to be written, if the active epoch has none and this guard is to close the gap.
-    fn find_gap(&self) {
+    pub(super) fn find_gap(&self) {
         let now = self.clocks.now();
         let known = self.known();
         let Some(term) = known.term().map(|it| &it.value) else {

@@ -146,7 +146,8 @@ impl Agreement {
     }
 
     /// Reads and changes for what is not here.
-    pub(crate) fn cluster(&self) -> &Cluster {
+    #[cfg(test)]
+    fn cluster(&self) -> &Cluster {
         &self.cluster
     }
 

@@ -18,7 +18,7 @@ pub(crate) enum Swapped {
     Done,
     /// Something it was decided on is no longer so; nothing was changed. Look again.
     Changed,
-    /// It may have happened, or may yet. Look again; see [`Agreement::in_doubt`].
+    /// It may have happened, or may yet. Look again: until something else succeeds, the look is not `affirmed`.
     Unknown(String),
     /// Nothing was changed.
     Failed(String),
@@ -107,8 +107,8 @@ impl Agreement {
         swapped
     }
 
-    /// In the order of FAILOVER.md §4: stronger after it is enforced, weaker before. While [`Self::in_doubt`] names a
-    /// term, both it and the one in the store count. Who `joins` has not reported anything new since it was looked at.
+    /// In the order of FAILOVER.md §4: stronger after it is enforced, weaker before. While a look is not
+    /// `affirmed`, a term that was sent before counts as much as the one in the store. Who `joins` has not reported anything new since it was looked at.
     pub(crate) async fn set_voters(
         &self,
         basis: &Basis,
@@ -140,7 +140,8 @@ impl Agreement {
     }
 
     /// A term of this guard's making that was not answered and may yet take effect.
-    pub(crate) fn in_doubt(&self) -> Option<Term> {
+    #[cfg(test)]
+    pub(super) fn in_doubt(&self) -> Option<Term> {
         let at = self.known().term_revision();
         let sent = lock(&self.sent);
         sent.open.iter().rfind(|(seen, _)| *seen == at).map(|it| it.1.clone())
@@ -166,7 +167,7 @@ impl Agreement {
         }
     }
 
-    async fn swap(&self, basis: &Basis, next: &Term, unchanged: &[(&str, Revision)]) -> Swapped {
+    pub(super) async fn swap(&self, basis: &Basis, next: &Term, unchanged: &[(&str, Revision)]) -> Swapped {
         let _one = self.turn.lock().await;
         {
             let known = self.known();

@@ -48,6 +48,8 @@ pub(super) struct Standing {
     sql_fail: u32,
     knock_fail: u32,
     good: u32,
+    /// It was down, and has not worked for as long as it took to say so.
+    returning: bool,
     /// Since SQL failed first.
     mute_for: Duration,
     /// Without any failure; none before the first success.
@@ -62,13 +64,10 @@ impl Standing {
             sql_fail: 0,
             knock_fail: 0,
             good: 0,
+            returning: false,
             mute_for: Duration::ZERO,
             stable: None,
         }
-    }
-
-    pub(super) const fn verdict(&self) -> Verdict {
-        self.verdict
     }
 
     /// How long it has worked without a failure.
@@ -113,7 +112,9 @@ impl Standing {
             (Works, None) => Some(Duration::ZERO),
             (Absent, before) => before,
         };
+        self.returning &= self.good < rules.failures.max(1);
         self.verdict = self.judge(round, answer, rules);
+        self.returning |= self.verdict == Verdict::Down;
         self.verdict
     }
 
@@ -129,7 +130,7 @@ impl Standing {
         let alive = [round.sql, round.guard, round.stream].contains(&Works);
         match (self.verdict, answer) {
             // A sign of life takes the word back at once; it is up again when it has been so for as long.
-            (Verdict::Down, Works) if self.good < failures => Verdict::Suspect,
+            (_, Works) if self.returning => Verdict::Suspect,
             (Verdict::Down, _) if !alive => Verdict::Down,
             (_, Works) if self.knock_fail >= failures => Verdict::Suspect,
             (Verdict::Suspect, Works) if self.good < 2 => Verdict::Suspect,
