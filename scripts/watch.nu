@@ -18,8 +18,12 @@ def main [
     --workspace (-w): path         # workspace.ncl; default: the one beside the scripts.
 ]: nothing -> any {
     cd (workspace folder $workspace)
-    let changes = looks $every | changes $new
-    if $json { $changes | each {|row| print ($row | to json --raw) } | ignore } else { $changes }
+    # Never held in a variable: that would wait for its end.
+    if $json {
+        looks $every | changes $new | each {|row| print ($row | to json --raw) } | ignore
+    } else {
+        looks $every | changes $new
+    }
 }
 
 # Rows of ha status, again and again. A look that fails is said and comes again.

@@ -199,7 +199,15 @@ pub(crate) async fn failover(agreement: &Agreement, terms: &Terms) -> Result<Beg
         });
         let pause = agreement.cluster.keys.pause();
         if swap(agreement, &look, &next, &[(&pause, look.pause_seen)]).await? {
-            return Ok(begun_failover(&look, &world, look.term.epoch, op, to, (false, cleared)));
+            let begun = begun_failover(&look, &world, look.term.epoch, op, to, (false, cleared));
+            let allowed = next.campaign.is_some_and(|it| it.accept_loss.is_some());
+            return Ok(match allowed {
+                true => Begun {
+                    detail: format!("epoch {}: the furthest of those that can seal, as allowed", next.epoch),
+                    ..begun
+                },
+                false => begun,
+            });
         }
     }
     Err(contended())

@@ -186,15 +186,27 @@ impl Follow {
         let region = self.agreement.region_of(leader);
         let Some(writer) = &mut self.writer else { return };
         let asked = Instant::now();
-        let row = match writer.after(asked, ROUTED_WITHIN).await {
+        let mut returned = writer.after(asked, SAY_AFTER).await;
+        if returned.is_none() {
+            let what = "the first write through the balancer; in strict mode it waits for another voter, too";
+            let row = Row::new("route", region.clone(), "waiting").detail(what);
+            let _ = self.rows.send(row).await;
+            returned = tokio::select! {
+                () = self.cancel.cancelled() => return,
+                returned = writer.after(asked, ROUTED_WITHIN) => returned,
+            };
+        }
+        let row = match returned {
             Some(at) => Row::new("route", region, "done")
                 .took(at.duration_since(asked))
                 .detail("a write through the balancer returned"),
             None => Row {
-                error: Some(format!("no write has returned for {} s", ROUTED_WITHIN.as_secs())),
-                code: Some("ha::switchover::not_routed".into()),
+                error: Some(format!("no write has returned for {} s", asked.elapsed().as_secs())),
+                code: Some("ha::agreement::no_writes".into()),
                 help: Some(
-                    "see who does not answer: ha health; and which replica a commit waits for: ha db voters".into(),
+                    "see whether a voter streams (ha db voters) and who does not answer (ha health); if no voter comes \
+                     back, say what may be lost: ha db sync-mode degrade"
+                        .into(),
                 ),
                 ..Row::new("route", region, "failed")
             },
