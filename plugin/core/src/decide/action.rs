@@ -147,6 +147,8 @@ pub struct Decision {
     /// The database may go on as primary for so long without another decision; none when it is no primary. What the
     /// deadman process is told.
     pub allowed: Option<Duration>,
+    /// The database may be writing at any moment from now: the report must not say that nothing of it runs.
+    pub may_write: bool,
     /// Its data must be rebuilt before it can follow; told to the leader, who drops it from the voters first. A node in
     /// need does not count as sealed.
     pub need: Option<Need>,

@@ -8,6 +8,7 @@ use super::{
     facts::Facts,
 };
 use crate::agreement::{Phase, Reason, Term, Verdict, seals_needed};
+use crate::lsn::Position;
 
 /// Enough observers say that `node` is down: a majority of all that vote. Those who cannot reach the store have no vote.
 pub(super) fn quorum(facts: &Facts, node: &str) -> Result<usize, (usize, usize)> {
@@ -193,14 +194,11 @@ fn able(facts: &Facts, node: &str) -> bool {
     })
 }
 
-/// Where commits wait for nobody, only a lease that was not renewed, or a fence that was seen, tells that the old primary
-/// writes no more. Answers with how it is known; none where the seals are proof enough.
+/// Where commits wait for nobody, only a lease that was not renewed tells that the old primary writes no more: a report
+/// that it was stopped is not proof, for its guard may start it in the same moment. Answers with how it is known; none where the seals are proof enough.
 fn fence_needed(facts: &Facts, term: &Term) -> Result<Option<String>, Blocked> {
     if term.acks > 0 {
         return Ok(None);
-    }
-    if facts.member(&term.leader).is_some_and(|member| member.stopped) {
-        return Ok(Some("its own guard says that nothing of it runs".to_owned()));
     }
     let (age, take) = (facts.store.lease_age, facts.settings.timing.take);
     if age < take {
@@ -214,34 +212,36 @@ fn fence_needed(facts: &Facts, term: &Term) -> Result<Option<String>, Blocked> {
             help: "it is taken then".to_owned(),
         });
     }
-    let lost = facts.store.lease.as_ref().and_then(|lease| {
-        let written = lease.written?;
-        let best = facts
-            .store
-            .members
-            .values()
-            .filter(|seen| seen.member.node != term.leader)
-            .filter_map(|seen| seen.member.position)
-            .chain(facts.database.position)
-            .max()?;
-        Some(written.lsn.bytes_since(best.lsn))
-    });
-    let most = facts.settings.policy.max_loss_bytes;
-    if let Some(lost) = lost
-        && lost > most
-    {
-        return Err(Blocked {
-            code: "ha::failover::loss",
-            why: format!(
-                "at least {lost} bytes of the log would be lost, and {most} are allowed by failover.max_loss_bytes"
-            ),
-            help: "`ha failover --accept-loss`".to_owned(),
-        });
+    let others = facts
+        .store
+        .members
+        .values()
+        .filter(|seen| seen.member.node != term.leader);
+    let best = others
+        .filter_map(|seen| seen.member.position)
+        .chain(facts.database.position)
+        .max();
+    if let Some(blocked) = best.and_then(|best| loss(facts, best)) {
+        return Err(blocked);
     }
     Ok(Some(format!(
         "its lease was not renewed for {:.1} s",
         age.as_secs_f64()
     )))
+}
+
+/// What is known to be lost if the log goes on from `best`, when that is more than policy allows.
+pub(super) fn loss(facts: &Facts, best: Position) -> Option<Blocked> {
+    let written = facts.store.lease.as_ref()?.written?;
+    let lost = written.lsn.bytes_since(best.lsn);
+    let most = facts.settings.policy.max_loss_bytes;
+    (lost > most).then(|| Blocked {
+        code: "ha::failover::loss",
+        why: format!(
+            "at least {lost} bytes of the log would be lost, and {most} are allowed by failover.max_loss_bytes"
+        ),
+        help: "bring the old primary back, or `ha failover --accept-loss`".to_owned(),
+    })
 }
 
 fn words<'a>(nodes: impl Iterator<Item = &'a String>) -> String {

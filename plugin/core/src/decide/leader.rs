@@ -7,7 +7,7 @@ use super::{
     cycle::Cycle,
     down,
     facts::{Job, Process},
-    voters,
+    sealing, voters,
 };
 use crate::{
     agreement::{Phase, Reason, Term},
@@ -185,7 +185,12 @@ fn stopped(cycle: &mut Cycle<'_>, term: &Term, since: Duration) {
     if since >= cycle.facts.settings.policy.restart_budget && may_give_away(cycle, term) {
         return give_away(cycle, term, "the database did not come back within its time");
     }
-    let names = term.names(cycle.facts.me());
+    // Told first: whoever reads that nothing of it runs may act on that.
+    cycle.decision.may_write = true;
+    if cycle.facts.member(cycle.facts.me()).is_some_and(|it| it.stopped) {
+        return;
+    }
+    let names = sealing::first_names(term, cycle.facts.me());
     cycle.act(
         Action::StartPrimary { names },
         "this node leads and its database is stopped",
@@ -217,13 +222,21 @@ fn give_away(cycle: &mut Cycle<'_>, term: &Term, why: &str) {
     if let Err(blocked) = down::limits(cycle, term).and_then(|()| down::enough(cycle.facts, term)) {
         return cycle.block(blocked.code, format!("{why}; {}", blocked.why), blocked.help);
     }
+    let database = &cycle.facts.database;
+    let silent = !matches!(database.process, Process::Running | Process::Starting { .. });
+    if term.acks == 0 && !silent && database.role != Some(NodeRole::Replica) {
+        // Here nothing but the fence keeps it from acknowledging when it comes to itself.
+        return cycle.act(
+            Action::Fence,
+            format!("{why}; it is ended before its role is given away"),
+        );
+    }
     cycle.act(
         Action::Campaign {
             reason: Reason::DatabaseGone,
             detail: why.to_owned(),
             compare_lease: false,
-            // Its own guard stops what is left of it before it seals, and seals before anybody is chosen.
-            fenced: (term.acks == 0).then(|| "its own guard gives its role away".to_owned()),
+            fenced: (term.acks == 0).then(|| "its own guard has ended it and gives its role away".to_owned()),
         },
         why,
     );

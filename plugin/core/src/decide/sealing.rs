@@ -4,15 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    action::Action,
+    action::{Action, Blocked},
     cycle::Cycle,
     down,
     facts::{Facts, Process},
 };
 use crate::{
-    agreement::{Need, Node, Phase, Reason, Term, furthest, is_quorum},
+    agreement::{FENCED_NAMES, Need, Node, Phase, Reason, Term, furthest, is_quorum},
     lsn::Position,
-    report::NodeRole,
+    report::{DatabaseState, NodeRole},
 };
 
 pub(super) fn run(cycle: &mut Cycle<'_>, term: &Term) {
@@ -66,7 +66,7 @@ pub(super) fn run(cycle: &mut Cycle<'_>, term: &Term) {
     };
     match term.chosen() {
         Some(chosen) if *chosen == me => {
-            let names = promoted_names(term, &me);
+            let names = first_names(term, &me);
             cycle.act(
                 Action::Promote {
                     epoch: term.epoch,
@@ -80,9 +80,14 @@ pub(super) fn run(cycle: &mut Cycle<'_>, term: &Term) {
     }
 }
 
-/// Without acknowledgements to wait for, those of the node's own single voice.
-fn promoted_names(term: &Term, me: &str) -> String {
-    if term.acks == 0 { String::new() } else { term.names(me) }
+/// Where commits need not wait, they wait all the same until the epoch is published and the lease is held: a primary that
+/// nobody agreed on acknowledges nothing.
+pub(super) fn first_names(term: &Term, me: &str) -> String {
+    if term.acks == 0 {
+        FENCED_NAMES.to_owned()
+    } else {
+        term.names(me)
+    }
 }
 
 fn detail(term: &Term) -> String {
@@ -147,6 +152,9 @@ fn choose(cycle: &mut Cycle<'_>, term: &Term, mine: Position) {
         .map(|(node, _)| node.clone());
     match best {
         Some(best) if best == me => {
+            if let Some(blocked) = too_much(facts, term, mine) {
+                return cycle.block(blocked.code, blocked.why, blocked.help);
+            }
             let seals = sealed.len();
             cycle.act(
                 Action::Choose { sealed },
@@ -165,6 +173,15 @@ fn choose(cycle: &mut Cycle<'_>, term: &Term, mine: Position) {
     }
 }
 
+/// What nobody asked for must not lose more than is allowed. The old primary, back and sealed, ends it, too.
+fn too_much(facts: &Facts, term: &Term, mine: Position) -> Option<Blocked> {
+    let automatic = term
+        .campaign
+        .as_ref()
+        .is_some_and(|it| it.automatic && it.accept_loss.is_some());
+    automatic.then(|| down::loss(facts, mine)).flatten()
+}
+
 /// A guard that reports and whose database is not sealed yet, within the time a database has to come back.
 fn somebody_may_come(facts: &Facts, sealed: &BTreeMap<Node, Position>) -> bool {
     facts.store.sealing_for < facts.settings.policy.restart_budget
@@ -172,7 +189,8 @@ fn somebody_may_come(facts: &Facts, sealed: &BTreeMap<Node, Position>) -> bool {
             let member = &seen.member;
             seen.age <= down::patience(facts)
                 && member.need.is_none()
-                && member.position.is_some()
+                // One that is starting, or hangs, may have more than all the others.
+                && !matches!(member.state, DatabaseState::Absent | DatabaseState::Creating)
                 && !sealed.contains_key(&member.node)
         })
 }

@@ -75,8 +75,6 @@ fn without_acknowledgements_a_failover_waits_for_the_lease_or_a_fence() {
     ));
     facts.store.lease.as_mut().expect("there").written = Some(at(1, 1 << 30));
     assert_eq!(blocked(&facts), "ha::failover::loss");
-    facts.store.members.get_mut("a").expect("there").member.stopped = true;
-    assert_eq!(actions(&facts).len(), 1);
 }
 
 #[test]
@@ -168,6 +166,12 @@ fn with_accepted_loss_everybody_who_may_still_come_is_waited_for_a_while() {
     assert_eq!(actions(&facts), []);
     facts.store.sealing_for = 5 * SECOND;
     assert!(matches!(actions(&facts)[..], [Action::Choose { .. }]));
+    // An operator may accept any loss, an automatic failover may not.
+    facts.store.lease.as_mut().expect("there").written = Some(at(1, 1 << 30));
+    assert_eq!(blocked(&facts), "ha::failover::loss");
+    let campaign = facts.store.term.as_mut().expect("there").campaign.as_mut();
+    campaign.expect("there").automatic = false;
+    assert!(matches!(actions(&facts)[..], [Action::Choose { .. }]));
     facts.store.sealing_for = Duration::ZERO;
     for node in ["a", "c"] {
         facts.store.members.get_mut(node).expect("there").age = 10 * SECOND;
@@ -222,4 +226,32 @@ fn a_chosen_one_that_is_gone_is_given_up() {
             ..
         }]
     ));
+}
+
+#[test]
+fn without_acknowledgements_a_role_is_given_away_only_after_the_database_was_ended() {
+    let mut term = term();
+    (term.acks, term.voters, term.mode) = (0, nodes(&["a"]), SyncMode::Async);
+    let mut facts = with_term(down(facts("a")), term);
+    facts.database.role = None;
+    assert_eq!(actions(&facts), [Action::Fence]);
+    facts.database.process = stopped(6 * SECOND);
+    assert!(matches!(
+        actions(&facts)[..],
+        [Action::Campaign { fenced: Some(_), .. }]
+    ));
+}
+
+#[test]
+fn a_primary_that_nobody_agreed_on_acknowledges_nothing() {
+    let mut facts = sealed("b", &[("b", at(1, 100))], Some("b"));
+    let term = facts.store.term.as_mut().expect("there");
+    (term.acks, term.voters, term.mode) = (0, nodes(&["a"]), SyncMode::Async);
+    assert_eq!(
+        actions(&facts),
+        [Action::Promote {
+            epoch: 2,
+            names: FENCED_NAMES.into(),
+        }]
+    );
 }

@@ -326,6 +326,10 @@ fn a_leader_whose_database_ended_restarts_it_and_steps_down_when_that_takes_too_
     facts.database.process = stopped(SECOND);
     facts.database.role = None;
     let names = term().names("a");
+    // Others are told before it starts, or they could take it for stopped.
+    facts.store.members.get_mut("a").expect("there").member.stopped = true;
+    assert!(actions(&facts).is_empty() && decide(&facts).may_write);
+    facts.store.members.get_mut("a").expect("there").member.stopped = false;
     assert_eq!(actions(&facts), [Action::StartPrimary { names: names.clone() }]);
     facts.database.process = stopped(6 * SECOND);
     assert!(matches!(
