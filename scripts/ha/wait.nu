@@ -58,6 +58,24 @@ export def "wait streaming" [
     ha lag
 }
 
+# Wait until the cluster can lose a region again: somebody leads, every replica streams, every database node votes.
+@example "between two drills" { wait whole --timeout 1min }
+export def "wait whole" [
+    --timeout (-t): duration = 2min
+]: nothing -> nothing {
+    wait until "a whole cluster" {
+        let lease = try { ha lease | get 0 } catch {|error| {phase: $error.msg} }
+        let phase = if $lease.phase == active { [] } else { [$"the phase is ($lease.phase)"] }
+        let lag = ha lag
+            | where state not-in [primary streaming]
+            | each {|row| $"($row.node) is ($row.state)(because $row.error)" }
+        let voters = ha quorum
+            | where part == voter and status not-in [leader ok]
+            | each {|row| $"($row.name) does not vote: ($row.status)(because $row.error)" }
+        [...$phase ...$lag ...$voters]
+    } --timeout $timeout --every 250ms --help-text "`ha quorum` and `ha events --last 20` say more"
+}
+
 # The declared regions, for Tab.
 export def "complete region" []: nothing -> list<string> {
     ha regions | get region
