@@ -109,7 +109,9 @@ pub(super) fn switchover(
             let named = to.as_ref().and(node.as_deref());
             return Ok(explained(switch::explain_switchover(&world, named), &session));
         }
-        let steps = node.map(|node| switch::switchover_steps(&world, &node, agreement.round_trip()));
+        let trip = agreement.round_trip();
+        let budget = Budget::of_mode(&agreement.workspace, world.term.mode, trip, Duration::ZERO);
+        let steps = node.map(|node| switch::switchover_steps(&world, &node, trip, &budget));
         let steps = steps.unwrap_or_default();
         return Ok(planned(&refusals, &steps, &world, switch::outage(&steps), &session));
     }

@@ -68,7 +68,7 @@ erased must not be counted on. Ctrl-C stops watching; the guard goes on."
     fn examples(&self) -> Vec<Example<'_>> {
         vec![
             Example {
-                example: "ha rejoin us-east",
+                example: "ha rejoin eu-central",
                 description: "Wait until the old primary streams again",
                 result: None,
             },

@@ -16,20 +16,13 @@ pub struct PlannedStep {
     pub detail: String,
 }
 
-/// Of a stop right after a checkpoint.
-const STOP: Duration = Duration::from_millis(150);
-const PROMOTE: Duration = Duration::from_millis(100);
-/// By the balancers' sockets.
-const ROUTE: Duration = Duration::from_millis(10);
-const FOLLOW_TRIPS: u32 = 10;
-
 /// Nobody can write for so long, if all goes as predicted.
 pub fn outage(steps: &[PlannedStep]) -> Duration {
     steps.iter().filter(|it| it.outage).map(|it| it.predicted).sum()
 }
 
-/// A switchover to `to`, for regions `trip` apart.
-pub fn switchover_steps(world: &World, to: &str, trip: Duration) -> Vec<PlannedStep> {
+/// A switchover to `to`, for regions `trip` apart. What nobody can write meanwhile is what `budget` promises.
+pub fn switchover_steps(world: &World, to: &str, trip: Duration, budget: &Budget) -> Vec<PlannedStep> {
     let from = &world.term.leader;
     let (here, there) = (world.region_of(from), world.region_of(to));
     let strict = world.term.mode != SyncMode::Async;
@@ -46,6 +39,11 @@ pub fn switchover_steps(world: &World, to: &str, trip: Duration) -> Vec<PlannedS
         .filter(|(node, it)| it.data && *node != to)
         .map(|(node, _)| node)
         .collect();
+    let next = world.term.epoch + 1;
+    // The last of the log is on its way meanwhile, too.
+    let stop = budget
+        .switchover()
+        .saturating_sub(trip * 2 + budget.promote + budget.route + budget.follow);
     let mut out = vec![
         step(
             "agree",
@@ -64,7 +62,7 @@ pub fn switchover_steps(world: &World, to: &str, trip: Duration) -> Vec<PlannedS
         step(
             "stop",
             here,
-            STOP,
+            stop,
             true,
             format!("{from} stops cleanly and sends all it has"),
         ),
@@ -78,23 +76,16 @@ pub fn switchover_steps(world: &World, to: &str, trip: Duration) -> Vec<PlannedS
         step(
             "promote",
             there,
-            PROMOTE + trip,
+            budget.promote,
             true,
-            format!("{to} on timeline {}", world.term.epoch + 1),
-        ),
-        step(
-            "publish",
-            there,
-            trip * 2,
-            true,
-            format!("epoch {}", world.term.epoch + 1),
+            format!("{to} on timeline {next}, published as epoch {next}"),
         ),
         step(
             "route",
             there,
-            ROUTE,
+            budget.route,
             true,
-            "the balancers turn writes by their sockets".to_owned(),
+            "the balancers are told by their sockets".to_owned(),
         ),
     ];
     for node in others {
@@ -103,13 +94,7 @@ pub fn switchover_steps(world: &World, to: &str, trip: Duration) -> Vec<PlannedS
         } else {
             String::new()
         };
-        out.push(step(
-            "follow",
-            world.region_of(node),
-            trip * FOLLOW_TRIPS,
-            false,
-            detail,
-        ));
+        out.push(step("follow", world.region_of(node), budget.follow, false, detail));
     }
     if strict {
         // The first commit returns when one of them acknowledges.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::agreement::{Campaign, Need, Pause, Phase, Reason, Sealed, Switch};
+use crate::budget::Budget;
 use jiff::SignedDuration;
 
 fn codes(refusals: &[Refusal]) -> Vec<&'static str> {
@@ -406,8 +407,11 @@ fn while_it_is_decided_only_seals_of_this_epoch_count() {
 fn the_outage_of_the_plan_is_a_part_of_its_time() {
     let world = world();
     let trip = Duration::from_millis(10);
-    let steps = switchover_steps(&world, "eu-db-1", trip);
+    let workspace = crate::fixture::workspace();
+    let budget = Budget::of_mode(&workspace, SyncMode::Strict, trip, Duration::ZERO);
+    let steps = switchover_steps(&world, "eu-db-1", trip, &budget);
     let all: Duration = steps.iter().map(|it| it.predicted).sum();
+    assert_eq!(outage(&steps), budget.switchover(), "one promise, told twice");
     assert!(
         outage(&steps) < all && outage(&steps) < Duration::from_millis(700),
         "{steps:?}"
