@@ -316,7 +316,11 @@ mod tests {
                 key: "term".into(),
                 reason: "the connection went".into(),
             }),
-            Failed::refused(Refusal::new("ha::agreement::paused", "ann paused the guards", "ha resume")),
+            Failed::refused(Refusal::new(
+                "ha::agreement::paused",
+                "ann paused the guards",
+                "ha resume",
+            )),
             Failed::Oracle(OracleError::NotPassed("1 lost".into())),
             io(io::ErrorKind::PermissionDenied),
             io(io::ErrorKind::Other),

@@ -21,10 +21,18 @@ pub(crate) fn label(failed: Failed, span: Span) -> LabeledError {
 
 /// Everything that stands in the way: the first under the argument, the others below it, each with its code and help.
 fn all(refusals: &[Refusal], mark: &str, span: Span) -> LabeledError {
-    let one = |it: &Refusal| LabeledError::new(it.why.clone()).with_code(it.code).with_help(it.help.clone());
+    let one = |it: &Refusal| {
+        LabeledError::new(it.why.clone())
+            .with_code(it.code)
+            .with_help(it.help.clone())
+    };
     let mut rows = refusals.iter();
-    let first = rows.next().map_or_else(|| LabeledError::new("it cannot be done now"), one);
-    rows.fold(first.with_label(mark.to_owned(), span), |error, it| error.with_inner(one(it)))
+    let first = rows
+        .next()
+        .map_or_else(|| LabeledError::new("it cannot be done now"), one);
+    rows.fold(first.with_label(mark.to_owned(), span), |error, it| {
+        error.with_inner(one(it))
+    })
 }
 
 /// `.at(span)` on whatever may fail.
