@@ -106,6 +106,7 @@ pub(crate) async fn run(path: &Path) -> anyhow::Result<()> {
     let cancel = CancellationToken::new();
     let (guard, orders) = assemble(config, &etcd, &cancel)?;
     let config = &guard.state.config;
+    fail::listen(&config.failover.runtime_dir);
     tracing::info!(node = config.node, listen = config.listen, "guard started");
 
     // The cycle ends before the database does: nobody starts it again while it is being stopped.
