@@ -77,7 +77,10 @@ impl World {
             Action::Publish => term.and_then(|term| {
                 let (before, last) = self.lineage(id)?;
                 let next = term.publish(me, last.1, last.0, &before, at)?;
-                write.push((Key::History(term.epoch), Some(Value::History(Box::new(history(term, me, last, at))))));
+                write.push((
+                    Key::History(term.epoch),
+                    Some(Value::History(Box::new(history(term, me, last, at)))),
+                ));
                 Some(next)
             }),
             Action::SetVoters { voters, acks, joins } => {
@@ -98,7 +101,11 @@ impl World {
         self.swap_term(id, next, expected, write, move |world, answer| {
             world.guards[id].swapping = false;
             if !matches!(answer, Answer::Done(_)) {
-                let how = if matches!(answer, Answer::Changed) { "changed" } else { "unknown" };
+                let how = if matches!(answer, Answer::Changed) {
+                    "changed"
+                } else {
+                    "unknown"
+                };
                 world.note(format_args!("{me} swap: {how}"));
             }
             world.think(id);
@@ -123,6 +130,8 @@ impl World {
         let value = Value::Term(Box::new(next));
         write.push((Key::Term, Some(value.clone())));
         let sent = self.moment(id);
+        // Until it is answered, both what is there and what was sent count.
+        let affirmed = std::mem::replace(&mut self.guards[id].affirmed, false);
         self.ask(id, Ask::Swap { expected, write }, move |world, answer| {
             match answer {
                 Answer::Done(revision) => {
@@ -133,11 +142,11 @@ impl World {
                     guard.affirmed = true;
                     guard.view.own(Key::Term, &value, revision, now);
                 }
-                Answer::Changed => world.answered(id, sent),
-                Answer::Unknown => {
-                    world.guards[id].affirmed = false;
-                    world.guards[id].view.answers = false;
+                Answer::Changed => {
+                    world.guards[id].affirmed = affirmed;
+                    world.answered(id, sent);
                 }
+                Answer::Unknown => world.guards[id].view.answers = false,
                 Answer::Entries(..) => {}
             }
             then(world, answer);

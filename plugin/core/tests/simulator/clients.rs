@@ -37,7 +37,9 @@ impl World {
         let write = self.oracle.written;
         self.send(region, target, Kind::Database, move |world| {
             let (life, began) = (world.databases[target].life, world.now);
-            world.in_database(target, life, move |world| world.write(target, write, began.max(world.now)));
+            world.in_database(target, life, move |world| {
+                world.write(target, write, began.max(world.now))
+            });
         });
     }
 }

@@ -104,8 +104,12 @@ impl Disk {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Proc {
-    Down { since: Time },
-    Starting { since: Time },
+    Down {
+        since: Time,
+    },
+    Starting {
+        since: Time,
+    },
     Primary,
     /// Takes no more statements, sends what is left.
     Stopping,
@@ -140,7 +144,6 @@ pub(crate) struct Waiting {
     pub(crate) id: u32,
     pub(crate) end: u64,
     pub(crate) began: Time,
-    pub(crate) since: Time,
 }
 
 pub(crate) struct Database {

@@ -6,7 +6,6 @@ use ha_core::{
     agreement::Phase,
     decide::{Database, Facts, NodeSettings, Process, Seen, SenderView, Settings, StoreView},
     lsn::{Lsn, Position},
-    model::SyncMode,
     report::NodeRole,
 };
 
@@ -117,7 +116,11 @@ impl World {
         let clock = self.moment(id);
         let waiting = !self.databases[id].waiting.is_empty() && self.databases[id].answers();
         let guard = &mut self.guards[id];
-        guard.waiting_since = if waiting { guard.waiting_since.or(Some(clock)) } else { None };
+        guard.waiting_since = if waiting {
+            guard.waiting_since.or(Some(clock))
+        } else {
+            None
+        };
         let waiting_for = guard.waiting_since.map(|it| clock.smallest_since(it));
         let guard = &self.guards[id];
         let database = &self.databases[id];
@@ -144,14 +147,18 @@ impl World {
         };
         let receives = database.receiver.and_then(|it| self.lines.get(&it));
         let heard = receives.is_some_and(|it| it.streaming && passed(now, it.heard_at) <= Duration::from_secs(3));
-        let senders = self.lines.values().filter(|it| answers && it.primary == id && it.sender).map(|it| SenderView {
-            node: NAMES[it.standby].to_owned(),
-            epoch: Some(it.epoch),
-            streaming: it.streaming,
-            counted: true,
-            flushed: it.flushed.map(Lsn),
-            silence: Some(passed(now, it.replied_at)),
-        });
+        let senders = self
+            .lines
+            .values()
+            .filter(|it| answers && it.primary == id && it.sender)
+            .map(|it| SenderView {
+                node: NAMES[it.standby].to_owned(),
+                epoch: Some(it.epoch),
+                streaming: it.streaming,
+                counted: true,
+                flushed: it.flushed.map(Lsn),
+                silence: Some(passed(now, it.replied_at)),
+            });
         let stopped = matches!(process, Process::Stopped { clean: true, .. });
         Database {
             process,
@@ -172,9 +179,4 @@ impl World {
             permit: database.permit,
         }
     }
-}
-
-/// So that the default of a mode can be told in one word.
-pub(crate) const fn word(mode: SyncMode) -> &'static str {
-    mode.as_str()
 }

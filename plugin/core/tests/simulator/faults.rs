@@ -1,14 +1,11 @@
 //! What goes wrong, at random: each fault begins, lasts, and is undone.
 
-use ha_core::{
-    agreement::{Campaign, Pause, Phase, Reason, Switch},
-    model::SyncMode,
-};
+use ha_core::agreement::{Campaign, Pause, Phase, Reason, Switch};
 
 use crate::{
     database::{Disk, Proc},
     network::Kind,
-    store::{Ask, Key, Value},
+    store::{Key, Value},
     world::{Id, MS, NAMES, NODES, SECOND, Time, World, id_of},
 };
 
@@ -18,7 +15,11 @@ impl World {
         if self.now >= end || self.quiet {
             return;
         }
-        let pause = if self.random.percent(35) { self.random.range(0, 1500) * MS } else { self.random.range(2, 25) * SECOND };
+        let pause = if self.random.percent(35) {
+            self.random.range(0, 1500) * MS
+        } else {
+            self.random.range(2, 25) * SECOND
+        };
         self.after(pause, move |world| {
             if world.now < end && !world.quiet {
                 world.fault();
@@ -30,7 +31,11 @@ impl World {
     fn fault(&mut self) {
         self.oracle.faults += 1;
         let id = self.random.below(NODES);
-        let id = if self.random.percent(50) { self.leader().unwrap_or(id) } else { id };
+        let id = if self.random.percent(50) {
+            self.leader().unwrap_or(id)
+        } else {
+            id
+        };
         let other = (id + 1 + self.random.below(NODES - 1)) % NODES;
         let long = match self.random.below(3) {
             0 => self.random.range(100, 1500) * MS,
@@ -56,7 +61,9 @@ impl World {
             16 => drop(self.switchover(other)),
             17 => self.operator_campaign(),
             18 => self.paused(long.min(20 * SECOND)),
-            19 => self.promote_by_hand(id),
+            // Data given up on two nodes at once is more than any quorum survives.
+            19 if self.not_whole().is_none() => self.promote_by_hand(id),
+            19 => self.database_crashes(id),
             20 => self.wipe(id),
             _ => self.database_and_guard_crash(id, long.min(10 * SECOND)),
         }
@@ -169,7 +176,12 @@ impl World {
     }
 
     pub(crate) fn cut(&mut self, from: Id, to: Id, kind: Option<Kind>, long: Time) {
-        self.note(format_args!("{} to {} cut, {kind:?}, for {} ms", NAMES[from], NAMES[to], long / MS));
+        self.note(format_args!(
+            "{} to {} cut, {kind:?}, for {} ms",
+            NAMES[from],
+            NAMES[to],
+            long / MS
+        ));
         self.network.cut(from, to, kind, true);
         self.after(long, move |world| world.network.cut(from, to, kind, false));
     }
@@ -181,7 +193,12 @@ impl World {
 
     fn spoil(&mut self, from: Id, to: Id, long: Time) {
         let (extra, lossy) = (self.random.range(10, 900) * MS, self.random.range(0, 40));
-        self.note(format_args!("{} to {} slow and lossy for {} ms", NAMES[from], NAMES[to], long / MS));
+        self.note(format_args!(
+            "{} to {} slow and lossy for {} ms",
+            NAMES[from],
+            NAMES[to],
+            long / MS
+        ));
         self.network.spoil(from, to, extra, lossy);
         self.after(long, move |world| world.network.spoil(from, to, 0, 0));
     }
@@ -214,7 +231,11 @@ impl World {
     /// Asleep, or put aside by its hypervisor: then no clock of it moves.
     pub(crate) fn suspend(&mut self, id: Id, long: Time) {
         let hypervisor = self.random.percent(50);
-        self.note(format_args!("{} sleeps for {} ms, all clocks: {hypervisor}", NAMES[id], long / MS));
+        self.note(format_args!(
+            "{} sleeps for {} ms, all clocks: {hypervisor}",
+            NAMES[id],
+            long / MS
+        ));
         let now = self.now;
         self.machines[id].clocks.sleep(now, hypervisor);
         self.machines[id].halted = true;
@@ -240,7 +261,9 @@ impl World {
     // What people do.
 
     pub(crate) fn switchover(&mut self, to: Id) -> bool {
-        let Some(term) = self.store.term().filter(|it| it.phase == Phase::Active).cloned() else { return false };
+        let Some(term) = self.store.term().filter(|it| it.phase == Phase::Active).cloned() else {
+            return false;
+        };
         let at = self.timestamp(to);
         let until = jiff::Timestamp::from_microsecond(at.as_microsecond() + 10_000_000).unwrap_or(at);
         let switch = Switch {
@@ -253,7 +276,9 @@ impl World {
         if !self.setup.has_data(to) || self.store.leader.is_none() {
             return false;
         }
-        let Some(next) = term.begin_switch(switch) else { return false };
+        let Some(next) = term.begin_switch(switch) else {
+            return false;
+        };
         self.note(format_args!("a switchover to {} is asked for", NAMES[to]));
         self.apply(vec![(Key::Term, Some(Value::Term(Box::new(next))))]);
         true
@@ -261,7 +286,14 @@ impl World {
 
     /// `ha failover`: a campaign that nobody voted for.
     pub(crate) fn operator_campaign(&mut self) {
-        let Some(term) = self.store.term().filter(|it| it.phase == Phase::Active && it.acks > 0).cloned() else { return };
+        let Some(term) = self
+            .store
+            .term()
+            .filter(|it| it.phase == Phase::Active && it.acks > 0)
+            .cloned()
+        else {
+            return;
+        };
         if self.store.leader.is_none() {
             return;
         }
@@ -333,16 +365,5 @@ impl World {
         self.note("the store is restored from an old copy");
         self.oracle.store_went_back = true;
         (self.store.entries, self.store.revision) = (entries, revision);
-    }
-
-    /// So that tests can do as the shell does.
-    pub(crate) fn ask_as_shell(&mut self, ask: Ask) {
-        if let Ask::Swap { write, .. } = ask {
-            self.apply(write);
-        }
-    }
-
-    pub(crate) fn automatic_everywhere(&self) -> bool {
-        self.setup.mode != SyncMode::Async
     }
 }

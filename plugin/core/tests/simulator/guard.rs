@@ -155,6 +155,7 @@ impl World {
             deadline: old.deadline,
             jobs: old.jobs,
             beat: old.beat,
+            said_down: old.said_down,
             ..Guard::new(id)
         };
         guard.started = started;
@@ -304,7 +305,11 @@ impl World {
         let has_data = self.setup.has_data(other);
         let guard = &mut self.guards[id];
         let looks = &mut guard.looks[other];
-        let failed = if kind == Kind::Database { &mut looks.sql_failed } else { &mut looks.http_failed };
+        let failed = if kind == Kind::Database {
+            &mut looks.sql_failed
+        } else {
+            &mut looks.http_failed
+        };
         *failed = if ok { 0 } else { *failed + 1 };
         if ok && kind == Kind::Database {
             looks.sql_ok_at = now;
@@ -337,7 +342,12 @@ impl World {
             guard.said_down[of] = Some(now);
         }
         if guard.votes.insert(NAMES[of].to_owned(), verdict) != Some(verdict) {
-            self.note(format_args!("{} says that {} is {}", NAMES[id], NAMES[of], verdict.as_str()));
+            self.note(format_args!(
+                "{} says that {} is {}",
+                NAMES[id],
+                NAMES[of],
+                verdict.as_str()
+            ));
             self.think(id);
         }
     }
@@ -391,7 +401,9 @@ impl World {
 
     /// Also the write canary: both once in a while, on the machine.
     pub(crate) fn heartbeat(&mut self, id: Id) {
-        self.after(50 * MS, move |world| world.on_machine(id, move |world| world.heartbeat(id)));
+        self.after(50 * MS, move |world| {
+            world.on_machine(id, move |world| world.heartbeat(id))
+        });
         let boot = self.machines[id].clocks.boot(self.now);
         if self.guards[id].deadline.is_some_and(|it| boot >= it) && !self.setup.flaws.no_deadman {
             self.guards[id].deadline = None;
@@ -430,7 +442,7 @@ impl World {
             follows: None,
             checkpointed: database.checkpointed,
             need: decision.need.clone(),
-            stopped: matches!(self.databases[id].proc, Proc::Down { .. }) && guard.job.is_none(),
+            stopped: matches!(self.databases[id].proc, Proc::Down { .. }) && guard.job.is_none() && !decision.may_write,
             votes: guard.votes.clone(),
             doing: None,
             blocked: None,
@@ -472,7 +484,9 @@ impl World {
     pub(crate) fn holding(&mut self, id: Id) -> Holding {
         let now = self.moment(id);
         let guard = &self.guards[id];
-        let left = guard.holding.and_then(|(_, sent)| guard.timing.hold.checked_sub(now.largest_since(sent)));
+        let left = guard
+            .holding
+            .and_then(|(_, sent)| guard.timing.hold.checked_sub(now.largest_since(sent)));
         Holding {
             epoch: guard.holding.map_or(0, |(epoch, _)| epoch),
             left,

@@ -244,6 +244,10 @@ impl World {
             if world.databases[id].disk.upstream.is_some() {
                 return world.done(work, "it follows somebody");
             }
+            if Epoch::from(world.databases[id].disk.timeline) >= epoch {
+                // PostgreSQL would take the next number: the reservation is refused.
+                return world.done(work, "it is on that timeline already");
+            }
             world.reload_names(id, &names);
             let is = move |world: &Self| {
                 let database = &world.databases[id];
@@ -324,7 +328,10 @@ impl World {
             world.quick(work, move |world| {
                 // The receiver of another upstream is ended by the reload.
                 if let Some(number) = world.databases[id].receiver
-                    && world.lines.get(&number).is_none_or(|it| (it.primary, it.epoch) != (node, epoch))
+                    && world
+                        .lines
+                        .get(&number)
+                        .is_none_or(|it| (it.primary, it.epoch) != (node, epoch))
                 {
                     world.receiver_ends(number);
                 }
@@ -335,7 +342,9 @@ impl World {
 
     fn rebuild(&mut self, work: Work, from: &str, copy: bool) {
         let id = work.id;
-        let Some(from) = id_of(from) else { return self.done(work, "nobody to copy") };
+        let Some(from) = id_of(from) else {
+            return self.done(work, "nobody to copy");
+        };
         self.guards[id].sealed = None;
         self.stop(id);
         let is = move |world: &Self| matches!(world.databases[id].proc, Proc::Down { .. });
@@ -345,7 +354,11 @@ impl World {
             }
             let disk = &mut world.databases[id].disk;
             (disk.exists, disk.ruined) = (true, true);
-            let time = if copy { world.random.range(3, 12) } else { world.random.range(1, 5) } * SECOND;
+            let time = if copy {
+                world.random.range(3, 12)
+            } else {
+                world.random.range(1, 5)
+            } * SECOND;
             let source = world.databases[from].life;
             let broken = world.random.percent(if copy { 2 } else { 15 });
             world.step(work, time, move |world| {
@@ -387,9 +400,13 @@ impl World {
     /// Checkpoint, stop, wait until the target has all, one swap.
     fn hand_over(&mut self, work: Work, to: &str) {
         let id = work.id;
-        let Some(to) = id_of(to) else { return self.done(work, "no such target") };
+        let Some(to) = id_of(to) else {
+            return self.done(work, "no such target");
+        };
         let delay = self.random.range(50, 600) * MS;
-        let Some(term) = self.guards[id].view.term.clone() else { return };
+        let Some(term) = self.guards[id].view.term.clone() else {
+            return;
+        };
         self.step(work, delay, move |world| {
             let current = world.guards[id].view.term.as_ref().map(|it| it.revision);
             if current != Some(term.revision) || !world.databases[id].answers() {
@@ -416,7 +433,9 @@ impl World {
             && self.position(to) == end
             && self.databases[to].disk.flushed_end() == end.lsn.0;
         let at = self.timestamp(id);
-        let Some(term) = self.guards[id].view.term.clone() else { return };
+        let Some(term) = self.guards[id].view.term.clone() else {
+            return;
+        };
         if term.value.phase != Phase::Switching {
             return self.done(work, "something came between");
         }
@@ -427,7 +446,9 @@ impl World {
         } else {
             return self.step(work, 20 * MS, move |world| world.hand_over_when(work, to, end, until));
         };
-        let Some(next) = next else { return self.done(work, "something came between") };
+        let Some(next) = next else {
+            return self.done(work, "something came between");
+        };
         let expected = vec![(Key::Term, term.revision)];
         self.swap_term(id, next, expected, Vec::new(), move |world, answer| {
             let how = match answer {

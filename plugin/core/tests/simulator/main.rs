@@ -12,11 +12,13 @@ mod facts;
 mod faults;
 mod guard;
 mod jobs;
+mod mutants;
 mod network;
 mod oracle;
 mod process;
 mod random;
 mod replication;
+mod scenarios;
 mod store;
 mod world;
 
@@ -46,8 +48,15 @@ fn setup(seed: u64) -> Setup {
     let mode = [SyncMode::Strict, SyncMode::Strict, SyncMode::Degrade, SyncMode::Async][random.below(4)];
     Setup {
         seed,
-        mode,
-        profile: if random.percent(60) { TimingProfile::Near } else { TimingProfile::Default },
+        mode: std::env::var("HA_MODE")
+            .ok()
+            .and_then(|it| SyncMode::parse(&it))
+            .unwrap_or(mode),
+        profile: if random.percent(60) {
+            TimingProfile::Near
+        } else {
+            TimingProfile::Default
+        },
         witness: random.percent(20),
         young: random.percent(10),
         policy: FailoverPolicy {
@@ -68,9 +77,15 @@ fn simulate(setup: Setup) -> (World, Option<String>) {
     let end = world.now + TROUBLE;
     world.trouble(end);
     world.run_until(end);
+    let broken = simulate_quietly(&mut world, RECOVERY);
+    (world, broken)
+}
+
+/// All faults end: within the time all is well again, and stays so. What broke, if anything.
+fn simulate_quietly(world: &mut World, limit: u64) -> Option<String> {
     world.heal();
     let mut calm = 0;
-    let whole = world.run_while(RECOVERY, |world| {
+    let whole = world.run_while(limit, |world| {
         calm = if world.not_whole().is_none() { calm + 1 } else { 0 };
         calm > 30
     });
@@ -81,8 +96,7 @@ fn simulate(setup: Setup) -> (World, Option<String>) {
     if world.oracle.broken.is_none() {
         world.check_end();
     }
-    let broken = world.oracle.broken.clone();
-    (world, broken)
+    world.oracle.broken.clone()
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -96,7 +110,12 @@ fn seeds() {
             print: true,
             ..setup(seed)
         });
-        eprintln!("{:?} {:?} ended at {} s", world.setup.mode, world.setup.profile, world.now / SECOND);
+        eprintln!(
+            "{:?} {:?} ended at {} s",
+            world.setup.mode,
+            world.setup.profile,
+            world.now / SECOND
+        );
         assert_eq!(broken, None);
         return;
     }
@@ -104,26 +123,41 @@ fn seeds() {
     let from = number("HA_FROM").unwrap_or(0);
     let begun = Instant::now();
     let next = AtomicU64::new(from);
-    let (virtual_seconds, campaigns, switchovers, faults, writes, lost) = <(AtomicU64, AtomicUsize, AtomicUsize, AtomicUsize, AtomicUsize, AtomicUsize)>::default();
+    let (virtual_seconds, campaigns, switchovers, faults, writes, lost) = <(
+        AtomicU64,
+        AtomicUsize,
+        AtomicUsize,
+        AtomicUsize,
+        AtomicUsize,
+        AtomicUsize,
+    )>::default();
     let failures = std::sync::Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..2 {
-            scope.spawn(|| loop {
-                let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seed >= from + many {
-                    return;
-                }
-                let (world, broken) = simulate(setup(seed));
-                virtual_seconds.fetch_add(world.now / SECOND, Ordering::Relaxed);
-                campaigns.fetch_add(world.oracle.campaigns, Ordering::Relaxed);
-                switchovers.fetch_add(world.oracle.switchovers, Ordering::Relaxed);
-                faults.fetch_add(world.oracle.faults, Ordering::Relaxed);
-                writes.fetch_add(world.oracle.acked.len(), Ordering::Relaxed);
-                lost.fetch_add(world.oracle.lost, Ordering::Relaxed);
-                if let Some(broken) = broken {
-                    let line = format!("HA_SEED={seed} ({} {:?}{}{}): {broken}", world.setup.mode.as_str(), world.setup.profile, if world.setup.witness { " witness" } else { "" }, if world.setup.young { " young" } else { "" });
-                    eprintln!("{line}");
-                    failures.lock().expect("no panic").push(line);
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= from + many {
+                        return;
+                    }
+                    let (world, broken) = simulate(setup(seed));
+                    virtual_seconds.fetch_add(world.now / SECOND, Ordering::Relaxed);
+                    campaigns.fetch_add(world.oracle.campaigns, Ordering::Relaxed);
+                    switchovers.fetch_add(world.oracle.switchovers, Ordering::Relaxed);
+                    faults.fetch_add(world.oracle.faults, Ordering::Relaxed);
+                    writes.fetch_add(world.oracle.acked.len(), Ordering::Relaxed);
+                    lost.fetch_add(world.oracle.lost, Ordering::Relaxed);
+                    if let Some(broken) = broken {
+                        let line = format!(
+                            "HA_SEED={seed} ({} {:?}{}{}): {broken}",
+                            world.setup.mode.as_str(),
+                            world.setup.profile,
+                            if world.setup.witness { " witness" } else { "" },
+                            if world.setup.young { " young" } else { "" }
+                        );
+                        eprintln!("{line}");
+                        failures.lock().expect("no panic").push(line);
+                    }
                 }
             });
         }

@@ -56,7 +56,12 @@ impl World {
         self.oracle.acked.push(write.id);
         let timeline = self.databases[id].disk.timeline;
         let epoch = Epoch::from(timeline);
-        let later = self.oracle.published.range(epoch + 1..).next().map(|(epoch, it)| (*epoch, *it));
+        let later = self
+            .oracle
+            .published
+            .range(epoch + 1..)
+            .next()
+            .map(|(epoch, it)| (*epoch, *it));
         let excused = self.setup.mode != SyncMode::Strict && self.now < self.oracle.excused[id];
         let published = self.oracle.published.get(&epoch).is_some_and(|(node, _)| *node == id);
         if !published && !excused {
@@ -76,7 +81,13 @@ impl World {
                 NAMES[id], NAMES[leader]
             ));
         }
-        let (current, _) = self.oracle.published.values().next_back().copied().unwrap_or((leader, since));
+        let (current, _) = self
+            .oracle
+            .published
+            .values()
+            .next_back()
+            .copied()
+            .unwrap_or((leader, since));
         if !self.has(current).contains(&write.id) {
             self.broken(format_args!(
                 "I2/I8: {} acknowledged write {} in epoch {epoch} after epoch {newer} of {} was active, which lacks it",
@@ -100,7 +111,10 @@ impl World {
             return;
         }
         if let Some(other) = self.oracle.timelines.insert(timeline, id) {
-            self.broken(format_args!("I6: timeline {timeline} was given to {} and {}", NAMES[other], NAMES[id]));
+            self.broken(format_args!(
+                "I6: timeline {timeline} was given to {} and {}",
+                NAMES[other], NAMES[id]
+            ));
         }
     }
 
@@ -146,7 +160,9 @@ impl World {
             next.chosen(),
         ));
         let Some(before) = before else {
-            self.oracle.published.insert(next.epoch, (id_of(&next.leader).unwrap_or_default(), self.now));
+            self.oracle
+                .published
+                .insert(next.epoch, (id_of(&next.leader).unwrap_or_default(), self.now));
             return;
         };
         if self.oracle.store_went_back {
@@ -185,10 +201,16 @@ impl World {
         let timing = self.guards[0].timing;
         let lately = micros(timing.renew * 4 + timing.call_timeout * 4) + 3 * SECOND;
         let Some(leader) = id_of(&before.leader) else { return };
-        let said = self.guards.iter().filter(|it| it.said_down[leader].is_some_and(|at| self.now - at <= lately));
+        let said = self
+            .guards
+            .iter()
+            .filter(|it| it.said_down[leader].is_some_and(|at| self.now - at <= lately));
         let said = said.count();
         if campaign.reason == Reason::PrimaryDown && said <= NODES / 2 {
-            self.broken(format_args!("I9: a campaign though only {said} said that {} is down", before.leader));
+            self.broken(format_args!(
+                "I9: a campaign though only {said} said that {} is down",
+                before.leader
+            ));
         }
     }
 
@@ -204,9 +226,15 @@ impl World {
             next.voters.clone()
         };
         if !lossy && !switch && !is_quorum(&next.voters, next.acks, &campaign.sealed) {
-            self.broken(format_args!("I5: {chosen} was chosen of {:?}, which is no quorum", campaign.sealed));
+            self.broken(format_args!(
+                "I5: {chosen} was chosen of {:?}, which is no quorum",
+                campaign.sealed
+            ));
         } else if !furthest(&voters, &campaign.sealed).contains(&chosen) {
-            self.broken(format_args!("I5: {chosen} is not the furthest of {:?}", campaign.sealed));
+            self.broken(format_args!(
+                "I5: {chosen} is not the furthest of {:?}",
+                campaign.sealed
+            ));
         }
     }
 
@@ -216,7 +244,13 @@ impl World {
         let lossy = before.campaign.as_ref().is_some_and(|it| it.accept_loss.is_some());
         self.oracle.published.insert(next.epoch, (id, self.now));
         let has = self.has(id);
-        let missing: Vec<u32> = self.oracle.acked.iter().copied().filter(|it| !has.contains(it)).collect();
+        let missing: Vec<u32> = self
+            .oracle
+            .acked
+            .iter()
+            .copied()
+            .filter(|it| !has.contains(it))
+            .collect();
         if lossy {
             self.oracle.lost += missing.len();
             self.oracle.acked.retain(|it| has.contains(it));
@@ -230,24 +264,37 @@ impl World {
             ));
         }
         if self.databases[id].disk.timeline != next.timeline {
-            self.broken(format_args!("I6: {} is published on timeline {}", next.leader, next.timeline));
+            self.broken(format_args!(
+                "I6: {} is published on timeline {}",
+                next.leader, next.timeline
+            ));
         }
     }
 
     /// I10: one writable primary, all stream, all that should vote do. None when it is so.
     pub(crate) fn not_whole(&self) -> Option<String> {
-        let Some(term) = self.store.term() else { return Some("there is no term".to_owned()) };
+        let Some(term) = self.store.term() else {
+            return Some("there is no term".to_owned());
+        };
         if term.phase != Phase::Active {
             return Some(format!("epoch {} is {}", term.epoch, term.phase.as_str()));
         }
         let leader = id_of(&term.leader)?;
-        if !self.guards[leader].serves || !self.databases[leader].answers() || self.databases[leader].proc != Proc::Primary {
+        if !self.guards[leader].serves
+            || !self.databases[leader].answers()
+            || self.databases[leader].proc != Proc::Primary
+        {
             return Some(format!("{} does not serve", term.leader));
         }
         let data: Vec<Id> = (0..NODES).filter(|it| self.setup.has_data(*it)).collect();
         for id in data.iter().copied().filter(|it| *it != leader) {
             let streams = self.lines.values().any(|it| {
-                it.standby == id && it.primary == leader && it.epoch == term.epoch && it.streaming && it.sender && it.receiver
+                it.standby == id
+                    && it.primary == leader
+                    && it.epoch == term.epoch
+                    && it.streaming
+                    && it.sender
+                    && it.receiver
             });
             if !streams || !self.network.both(id, leader, Kind::Database) {
                 let blocked = self.guards[id].blocked.as_ref().map(|it| it.why.clone());
@@ -271,11 +318,22 @@ impl World {
 
     /// At the end, everything acknowledged is on the primary and on all who stream.
     pub(crate) fn check_end(&mut self) {
-        let Some(leader) = self.store.term().and_then(|it| id_of(&it.leader)) else { return };
+        let Some(leader) = self.store.term().and_then(|it| id_of(&it.leader)) else {
+            return;
+        };
         let has = self.has(leader);
-        let missing: Vec<u32> = self.oracle.acked.iter().copied().filter(|it| !has.contains(it)).collect();
+        let missing: Vec<u32> = self
+            .oracle
+            .acked
+            .iter()
+            .copied()
+            .filter(|it| !has.contains(it))
+            .collect();
         if !missing.is_empty() {
-            self.broken(format_args!("I2: at the end {} writes are missing: {missing:?}", missing.len()));
+            self.broken(format_args!(
+                "I2: at the end {} writes are missing: {missing:?}",
+                missing.len()
+            ));
         }
         let log = &self.databases[leader].disk.log;
         let spoiled = (0..NODES).find(|id| {
@@ -283,7 +341,10 @@ impl World {
             self.setup.has_data(*id) && other.iter().zip(log).any(|(one, two)| one != two)
         });
         if let Some(id) = spoiled {
-            self.broken(format_args!("I6: {} and {} hold different logs", NAMES[id], NAMES[leader]));
+            self.broken(format_args!(
+                "I6: {} and {} hold different logs",
+                NAMES[id], NAMES[leader]
+            ));
         }
     }
 }

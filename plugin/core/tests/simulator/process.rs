@@ -54,14 +54,22 @@ impl World {
             database.names = names;
             if database.disk.standby {
                 database.proc = Proc::Replica;
-                world.note(format_args!("{} database runs as a replica at {}", NAMES[id], world.position(id)));
+                world.note(format_args!(
+                    "{} database runs as a replica at {}",
+                    NAMES[id],
+                    world.position(id)
+                ));
                 world.receive(id);
             } else {
                 database.proc = Proc::Primary;
                 // The checkpoint at the end of recovery.
                 database.append(0, 50);
                 database.disk.control = database.disk.timeline;
-                world.note(format_args!("{} database runs as a primary at {}", NAMES[id], world.position(id)));
+                world.note(format_args!(
+                    "{} database runs as a primary at {}",
+                    NAMES[id],
+                    world.position(id)
+                ));
             }
         });
     }
@@ -143,7 +151,10 @@ impl World {
             let end = ended + 40;
             disk.log.push(Entry { end, timeline, id: 0 });
             disk.flushed = disk.log.len();
-            world.note(format_args!("{} is primary on timeline {timeline} from {ended}", NAMES[id]));
+            world.note(format_args!(
+                "{} is primary on timeline {timeline} from {ended}",
+                NAMES[id]
+            ));
             world.promoted(id, timeline);
             world.check_published();
         });
@@ -151,19 +162,15 @@ impl World {
 
     /// A statement of a client or a guard: written now, answered when enough have it.
     pub(crate) fn write(&mut self, id: Id, write: u32, began: Time) {
-        let now = self.now;
         let bytes = self.random.range(40, 300);
         let database = &mut self.databases[id];
         if database.proc != Proc::Primary {
             return;
         }
         let end = database.append(write, bytes);
-        database.waiting.push(crate::database::Waiting {
-            id: write,
-            end,
-            began,
-            since: now,
-        });
+        database
+            .waiting
+            .push(crate::database::Waiting { id: write, end, began });
         self.log_grew(id);
         self.release(id);
     }

@@ -40,7 +40,9 @@ impl World {
         let retry = self.random.range(100, 500) * MS;
         self.database_after(id, retry, move |world| world.receive(id));
         let database = &self.databases[id];
-        let Some((primary, epoch)) = database.disk.upstream else { return };
+        let Some((primary, epoch)) = database.disk.upstream else {
+            return;
+        };
         // Whoever begins to connect has read the credential by then.
         if database.receiver.is_some() || !database.disk.credential || database.promoting {
             return;
@@ -65,7 +67,8 @@ impl World {
         };
         self.lines.insert(number, line);
         self.databases[id].receiver = Some(number);
-        let round = self.network.delay(id, primary, &mut self.random) + self.network.delay(primary, id, &mut self.random);
+        let round =
+            self.network.delay(id, primary, &mut self.random) + self.network.delay(primary, id, &mut self.random);
         let delay = round * 2 + self.random.range(0, 300 * MS);
         self.database_after(id, delay, move |world| world.connected(number));
         self.database_after(id, SECOND, move |world| world.keep_alive(number));
@@ -84,9 +87,14 @@ impl World {
         }
         // PostgreSQL would not notice this; nothing else may ever lead to it.
         let log = &upstream.disk.log;
-        let same = log.binary_search_by_key(&at.lsn.0, |it| it.end).is_ok_and(|index| log[index].timeline == at.timeline);
+        let same = log
+            .binary_search_by_key(&at.lsn.0, |it| it.end)
+            .is_ok_and(|index| log[index].timeline == at.timeline);
         let mine = self.databases[standby].disk.log.last().copied();
-        let equal = mine.is_none_or(|mine| log.binary_search_by_key(&mine.end, |it| it.end).is_ok_and(|it| log[it] == mine));
+        let equal = mine.is_none_or(|mine| {
+            log.binary_search_by_key(&mine.end, |it| it.end)
+                .is_ok_and(|it| log[it] == mine)
+        });
         if !(same && equal) {
             self.broken(format_args!(
                 "I6: {} at {at} streams from {}, which has another record there",
@@ -94,18 +102,25 @@ impl World {
             ));
         }
         let now = self.now;
-        let Some(line) = self.lines.get_mut(&number) else { return };
+        let Some(line) = self.lines.get_mut(&number) else {
+            return;
+        };
         (line.streaming, line.sender) = (true, true);
         (line.sent, line.replied_at, line.heard_at) = (at.lsn.0, now, now);
         let epoch = line.epoch;
-        self.note(format_args!("{} streams from {} as e{epoch}", NAMES[standby], NAMES[primary]));
+        self.note(format_args!(
+            "{} streams from {} as e{epoch}",
+            NAMES[standby], NAMES[primary]
+        ));
         self.pump(number);
         self.database_after(primary, SECOND, move |world| world.sender_looks(number));
     }
 
     /// The receiver's own watch over its line.
     fn keep_alive(&mut self, number: u64) {
-        let Some(line) = self.lines.get(&number).filter(|it| it.receiver) else { return };
+        let Some(line) = self.lines.get(&number).filter(|it| it.receiver) else {
+            return;
+        };
         let (standby, primary) = (line.standby, line.primary);
         let reset = line.streaming && !line.sender && self.network.both(standby, primary, Kind::Database);
         if reset || self.now - line.heard_at > TIMEOUT {
@@ -116,7 +131,9 @@ impl World {
     }
 
     fn sender_looks(&mut self, number: u64) {
-        let Some(line) = self.lines.get(&number).filter(|it| it.sender) else { return };
+        let Some(line) = self.lines.get(&number).filter(|it| it.sender) else {
+            return;
+        };
         let (standby, primary) = (line.standby, line.primary);
         let reset = !line.receiver && self.network.both(standby, primary, Kind::Database);
         if reset || self.now - line.replied_at > TIMEOUT {
@@ -127,7 +144,9 @@ impl World {
     }
 
     pub(crate) fn receiver_ends(&mut self, number: u64) {
-        let Some(line) = self.lines.get_mut(&number) else { return };
+        let Some(line) = self.lines.get_mut(&number) else {
+            return;
+        };
         line.receiver = false;
         let (standby, gone) = (line.standby, !line.sender);
         if self.databases[standby].receiver == Some(number) {
@@ -139,7 +158,9 @@ impl World {
     }
 
     fn sender_ends(&mut self, number: u64) {
-        let Some(line) = self.lines.get_mut(&number) else { return };
+        let Some(line) = self.lines.get_mut(&number) else {
+            return;
+        };
         line.sender = false;
         if !line.receiver {
             self.lines.remove(&number);
@@ -184,7 +205,9 @@ impl World {
     }
 
     fn pump(&mut self, number: u64) {
-        let Some(line) = self.lines.get(&number).filter(|it| it.sender && it.streaming) else { return };
+        let Some(line) = self.lines.get(&number).filter(|it| it.sender && it.streaming) else {
+            return;
+        };
         let (standby, primary, sent) = (line.standby, line.primary, line.sent);
         if !self.network.open(primary, standby, Kind::Database) {
             // Sent again as TCP does, until one side gives up.
@@ -204,7 +227,9 @@ impl World {
 
     fn arrived(&mut self, number: u64, entries: &[Entry]) {
         let now = self.now;
-        let Some(line) = self.lines.get_mut(&number).filter(|it| it.receiver) else { return };
+        let Some(line) = self.lines.get_mut(&number).filter(|it| it.receiver) else {
+            return;
+        };
         line.heard_at = now;
         let standby = line.standby;
         if entries.is_empty() {
@@ -221,7 +246,11 @@ impl World {
         let primary = self.lines.get(&number).map(|it| it.primary);
         if let Some(primary) = primary {
             let timeline = self.databases[standby].disk.timeline;
-            let known = self.databases[primary].disk.history.iter().filter(|it| it.timeline < timeline);
+            let known = self.databases[primary]
+                .disk
+                .history
+                .iter()
+                .filter(|it| it.timeline < timeline);
             let known = known.copied().collect();
             self.databases[standby].disk.history = known;
         }
@@ -234,7 +263,9 @@ impl World {
     }
 
     fn reply(&mut self, number: u64) {
-        let Some(line) = self.lines.get(&number).filter(|it| it.receiver && it.streaming) else { return };
+        let Some(line) = self.lines.get(&number).filter(|it| it.receiver && it.streaming) else {
+            return;
+        };
         let (standby, primary) = (line.standby, line.primary);
         if !self.network.open(standby, primary, Kind::Database) {
             return;
@@ -247,7 +278,9 @@ impl World {
         }
         self.database_after(primary, at - self.now, move |world| {
             let now = world.now;
-            let Some(line) = world.lines.get_mut(&number).filter(|it| it.sender) else { return };
+            let Some(line) = world.lines.get_mut(&number).filter(|it| it.sender) else {
+                return;
+            };
             line.replied_at = now;
             line.flushed = Some(flushed);
             world.release(primary);
@@ -261,7 +294,9 @@ impl World {
             return;
         }
         let over = if database.waits {
-            let Some(wait) = read_names(&database.names) else { return };
+            let Some(wait) = read_names(&database.names) else {
+                return;
+            };
             let mut flushed: Vec<u64> = wait
                 .of
                 .iter()

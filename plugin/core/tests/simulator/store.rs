@@ -27,6 +27,7 @@ pub(crate) enum Value {
     Lease(Lease),
     Pause(Pause),
     Member(Box<Member>),
+    #[expect(dead_code, reason = "written, and read by nobody here")]
     History(Box<History>),
 }
 
@@ -209,7 +210,8 @@ impl World {
         let Some(leader) = leader else {
             return self.after(100 * MS, move |world| world.propose(member, ask, tries + 1, reply));
         };
-        let other = (0..NODES).find(|it| *it != leader && self.member_up(*it) && self.network.both(leader, *it, Kind::Store));
+        let other =
+            (0..NODES).find(|it| *it != leader && self.member_up(*it) && self.network.both(leader, *it, Kind::Store));
         let there = self.network.delay(member, leader, &mut self.random);
         let round = other.map_or(0, |other| {
             self.network.delay(leader, other, &mut self.random) + self.network.delay(other, leader, &mut self.random)

@@ -318,6 +318,10 @@ impl World {
         self.trace.push(line);
     }
 
+    pub(crate) fn last(&self, lines: usize) -> String {
+        self.trace[self.trace.len().saturating_sub(lines)..].join("\n")
+    }
+
     /// The same for the same seed.
     pub(crate) fn fingerprint(&mut self) -> u64 {
         self.hash ^ self.random.next() ^ self.number
