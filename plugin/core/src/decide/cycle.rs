@@ -157,6 +157,13 @@ impl<'a> Cycle<'a> {
         true
     }
 
+    /// The primary that runs here was promoted by a campaign, which its guard wrote down before, or made with the cluster.
+    pub(super) fn made_here(&self, term: &Term) -> bool {
+        let timeline = self.facts.database.position.map_or(0, |it| it.timeline);
+        let first = term.lineage.first().map_or(term.timeline, |it| it.timeline);
+        timeline <= first || crate::agreement::Epoch::from(timeline) == self.facts.promise.promoted
+    }
+
     /// This node holds a log that no campaign made.
     pub(super) fn orphan(&self, term: &Term) -> Option<String> {
         let position = self

@@ -7,10 +7,10 @@ use super::{
     cycle::Cycle,
     down,
     facts::{Job, Process},
-    sealing, voters,
+    voters,
 };
 use crate::{
-    agreement::{Phase, Reason, Term},
+    agreement::{FENCED_NAMES, Phase, Reason, Term},
     report::NodeRole,
 };
 
@@ -190,7 +190,13 @@ fn stopped(cycle: &mut Cycle<'_>, term: &Term, since: Duration) {
     if cycle.facts.member(cycle.facts.me()).is_some_and(|it| it.stopped) {
         return;
     }
-    let names = sealing::first_names(term, cycle.facts.me());
+    // Nothing is acknowledged before the lease is held, and before it is sure which voters are published: a change that
+    // this guard sent before it was restarted may still arrive.
+    let names = if term.acks == 0 || !cycle.facts.store.affirmed {
+        FENCED_NAMES.to_owned()
+    } else {
+        term.names(cycle.facts.me())
+    };
     cycle.act(
         Action::StartPrimary { names },
         "this node leads and its database is stopped",

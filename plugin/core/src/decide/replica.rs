@@ -7,7 +7,7 @@ use super::{
     facts::{Facts, Process},
 };
 use crate::{
-    agreement::{Epoch, Need, Term, diverged},
+    agreement::{Need, Term, diverged},
     report::NodeRole,
 };
 
@@ -49,7 +49,19 @@ pub(super) fn run(cycle: &mut Cycle<'_>, term: &Term) {
             rebuild(cycle, term, need);
             down::run(cycle, term);
         }
-        (Process::Starting { .. } | Process::Running, _) => down::run(cycle, term),
+        (Process::Starting { .. } | Process::Running, _) => {
+            if let Some(epoch) = database.permit
+                && !cycle.paused("the database may be a primary that hangs")
+            {
+                // It was started to be primary, and would go on where it was when it comes to itself.
+                let why = format!(
+                    "{leader} leads epoch {}, and this database may be the primary of epoch {epoch}",
+                    term.epoch
+                );
+                cycle.act(Action::Fence, why);
+            }
+            down::run(cycle, term);
+        }
     }
 }
 
@@ -64,10 +76,7 @@ fn second_primary(cycle: &mut Cycle<'_>, term: &Term) {
     if cycle.paused(&why) {
         return;
     }
-    // Whoever was promoted by a campaign wrote so down first. The first epoch's primary was made, not promoted.
-    let first = term.lineage.first().map_or(term.timeline, |it| it.timeline);
-    let made_here = timeline <= first || Epoch::from(timeline) == facts.promise.promoted;
-    if made_here {
+    if cycle.made_here(term) {
         cycle.act(Action::Fence, why);
     } else {
         cycle.act(Action::Disown, format!("{why}, which no campaign made"));

@@ -35,6 +35,12 @@ pub(super) fn run(cycle: &mut Cycle<'_>, term: &Term) {
     if !facts.settings.nodes.get(&me).is_none_or(|it| it.data) {
         return retry(cycle, term);
     }
+    if primary && !cycle.made_here(term) {
+        // Sealed, its timeline would be taken for the one of that number.
+        let why = "this database was made primary by no campaign".to_owned();
+        cycle.alert("PrimaryElectionConflict", why.clone());
+        return cycle.act(Action::Disown, why);
+    }
     match database.process {
         Process::Absent | Process::Ruined => return retry(cycle, term),
         _ => {}
@@ -65,8 +71,21 @@ pub(super) fn run(cycle: &mut Cycle<'_>, term: &Term) {
         }
     };
     match term.chosen() {
+        Some(chosen) if *chosen == me && sealed_at.timeline >= term.own_timeline() => {
+            // A timeline begins once. What was written on it before it was published is a candidate's like any other's.
+            let why = format!(
+                "{me} was made primary in epoch {} and stopped before that was published",
+                term.epoch
+            );
+            again(cycle, term, why);
+        }
         Some(chosen) if *chosen == me => {
-            let names = first_names(term, &me);
+            let names = if term.acks == 0 {
+                // It is not agreed yet that commits need not wait in this epoch.
+                FENCED_NAMES.to_owned()
+            } else {
+                term.names(&me)
+            };
             cycle.act(
                 Action::Promote {
                     epoch: term.epoch,
@@ -77,16 +96,6 @@ pub(super) fn run(cycle: &mut Cycle<'_>, term: &Term) {
         }
         Some(_) => retry(cycle, term),
         None => choose(cycle, term, sealed_at),
-    }
-}
-
-/// Where commits need not wait, they wait all the same until the epoch is published and the lease is held: a primary that
-/// nobody agreed on acknowledges nothing.
-pub(super) fn first_names(term: &Term, me: &str) -> String {
-    if term.acks == 0 {
-        FENCED_NAMES.to_owned()
-    } else {
-        term.names(me)
     }
 }
 
@@ -219,6 +228,10 @@ fn retry(cycle: &mut Cycle<'_>, term: &Term) {
         ),
         _ => return,
     };
+    again(cycle, term, why);
+}
+
+fn again(cycle: &mut Cycle<'_>, term: &Term, why: String) {
     let campaign = term.campaign.as_ref();
     cycle.act(
         Action::Campaign {

@@ -3,7 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{action::Action, cycle::Cycle, facts::Facts};
+use super::{
+    action::Action,
+    cycle::Cycle,
+    facts::{Facts, Job},
+};
 use crate::{
     agreement::{Node, Term, names_of},
     model::SyncMode,
@@ -23,6 +27,10 @@ pub(super) fn run(cycle: &mut Cycle<'_>, term: &Term) {
     let Some(in_force) = facts.database.names.clone() else {
         return;
     };
+    if facts.busy == Some(Job::Names) {
+        // Which names are in force is about to change.
+        return;
+    }
     tell(cycle, term);
     let Some(step) = next(facts, term) else {
         let names = term.names(&me);

@@ -255,3 +255,27 @@ fn a_primary_that_nobody_agreed_on_acknowledges_nothing() {
         }]
     );
 }
+
+#[test]
+fn a_timeline_begins_once() {
+    // Promoted in this epoch, stopped before it was published, and sealed again.
+    let mut facts = sealed("b", &[("b", at(2, 200)), ("c", at(1, 100))], Some("b"));
+    facts.promise.promoted = 2;
+    assert!(matches!(
+        actions(&facts)[..],
+        [Action::Campaign {
+            reason: Reason::Retry,
+            ..
+        }]
+    ));
+}
+
+#[test]
+fn a_primary_that_no_campaign_made_is_not_sealed_but_disowned() {
+    let mut facts = with_term(facts("b"), sealing(None));
+    facts.database.role = Some(NodeRole::Primary);
+    facts.database.position = Some(at(2, 200));
+    assert_eq!(actions(&facts), [Action::Disown]);
+    facts.promise.promoted = 2;
+    assert_eq!(actions(&facts), [Action::Seal { epoch: 2 }]);
+}

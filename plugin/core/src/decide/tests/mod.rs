@@ -331,6 +331,13 @@ fn a_leader_whose_database_ended_restarts_it_and_steps_down_when_that_takes_too_
     assert!(actions(&facts).is_empty() && decide(&facts).may_write);
     facts.store.members.get_mut("a").expect("there").member.stopped = false;
     assert_eq!(actions(&facts), [Action::StartPrimary { names: names.clone() }]);
+    // What this guard sent before it was restarted may still arrive.
+    facts.store.affirmed = false;
+    let fenced = Action::StartPrimary {
+        names: FENCED_NAMES.to_owned(),
+    };
+    assert_eq!(actions(&facts), [fenced]);
+    facts.store.affirmed = true;
     facts.database.process = stopped(6 * SECOND);
     assert!(matches!(
         actions(&facts)[..],

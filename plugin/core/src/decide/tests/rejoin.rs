@@ -62,3 +62,13 @@ fn an_old_primary_comes_back_sealed_and_an_empty_node_as_a_copy() {
     facts.store.members.get_mut("b").expect("there").age = 10 * SECOND;
     assert_eq!(actions(&facts), []);
 }
+
+#[test]
+fn what_may_be_a_primary_that_hangs_is_fenced_once_somebody_else_leads() {
+    let mut facts = epoch_two("a", at(1, 100));
+    facts.database.role = None;
+    facts.database.permit = Some(1);
+    assert_eq!(actions(&facts), [Action::Fence]);
+    facts.database.permit = None;
+    assert_eq!(actions(&facts), []);
+}
