@@ -1,4 +1,5 @@
-//! A replica that cannot go on as it was told: its primary moved, or threw away the log it needs.
+//! A replica that cannot go on as it was told: its primary moved, threw away the log it needs, or it was made primary
+//! by hand.
 
 #[allow(dead_code, reason = "shared with another test, which uses all of it")]
 mod agent_world;
@@ -13,7 +14,7 @@ const REPLICA: usize = 1;
 
 #[tokio::test]
 async fn a_replica_follows_its_primary_to_another_port_and_is_copied_when_its_log_is_gone() {
-    let mut world = World::new(&["us-db-1", "eu-db-1"]).await;
+    let mut world = World::by_hand(&["us-db-1", "eu-db-1"]).await;
     world.start(PRIMARY);
     world.start(REPLICA);
     world.until(PRIMARY, "/primary", 200).await;
@@ -21,7 +22,7 @@ async fn a_replica_follows_its_primary_to_another_port_and_is_copied_when_its_lo
 
     its_primary_moves(&mut world).await;
     its_log_is_gone(&mut world).await;
-    two_primaries_are_left_alone(&world).await;
+    a_replica_promoted_by_hand_is_copied_anew(&world).await;
 }
 
 async fn its_primary_moves(world: &mut World) {
@@ -49,6 +50,11 @@ async fn its_primary_moves(world: &mut World) {
 async fn its_log_is_gone(world: &mut World) {
     world.stop(REPLICA);
     let admin = world.admin(PRIMARY).await;
+    // Nobody is there to acknowledge.
+    admin
+        .batch_execute("set synchronous_commit = local")
+        .await
+        .expect("set");
     admin
         .batch_execute("alter system set wal_keep_size = 0")
         .await
@@ -91,14 +97,20 @@ async fn its_log_is_gone(world: &mut World) {
     panic!("the copy does not follow\n{}", world.logs());
 }
 
-/// Roles are nobody's business here: what a person promoted stays promoted, and both say so.
-async fn two_primaries_are_left_alone(world: &World) {
+/// Nobody chose it: what it wrote was acknowledged by nobody, and its timeline may have the number of another one.
+async fn a_replica_promoted_by_hand_is_copied_anew(world: &World) {
     let admin = world.admin(REPLICA).await;
     admin.batch_execute("select pg_promote()").await.expect("promoted");
-    for index in [PRIMARY, REPLICA] {
-        world.until(index, "/primary", 200).await;
-        assert_eq!(world.report(index).await.database.role, Some(NodeRole::Primary));
-    }
+    drop(admin);
+    world
+        .until_report(REPLICA, "a replica again", |it| {
+            it.database.role == Some(NodeRole::Replica) && it.database.upstream_silence.is_some()
+        })
+        .await;
+    assert_eq!(world.report(PRIMARY).await.database.role, Some(NodeRole::Primary));
+    let events = events(world);
+    assert!(events.contains(r#""status":"disown""#), "{events}");
+    assert!(events.contains(r#""event":"rejoin.copy""#), "{events}");
 }
 
 fn events(world: &World) -> String {

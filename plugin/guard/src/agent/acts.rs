@@ -59,7 +59,7 @@ pub(super) async fn act(guard: &Guard, look: &Look, action: &Action) -> Swapped 
         },
         Action::SetVoters { voters, acks, joins } => {
             agreement.set_voters(basis, voters.clone(), *acks, joins.as_ref()).await
-        },
+        }
         Action::UndoSwitch => {
             let swapped = agreement.undo_switch(basis, "the leader gave it up").await;
             if swapped == Swapped::Done {

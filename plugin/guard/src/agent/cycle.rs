@@ -151,7 +151,12 @@ impl Cycle {
         }
         self.vote(&snapshot);
         self.tell(&decision);
+        // A folder is opened only once it is known to be this cluster's.
+        let known = snapshot.pid.is_some() || state.expected().is_some() || look.view.term.is_none();
         for act in &decision.acts {
+            if act.action.is_job() && !known {
+                continue;
+            }
             if act.action.is_job() {
                 self.job(&act.action, &act.why, &look).await;
             } else {
@@ -162,9 +167,13 @@ impl Cycle {
 
     /// The deadman is told how long the primary may go on without another decision.
     fn limit(&self, decision: &Decision, snapshot: &Snapshot) {
+        let harmless = snapshot.pid.is_none()
+            || snapshot.report.as_ref().is_some_and(|it| it.role == Some(NodeRole::Replica));
         let told = match (decision.allowed, snapshot.pid) {
             (Some(allowed), Some(pid)) => self.guard.deadline.allow(allowed, pid),
-            _ => self.guard.deadline.disarm(),
+            _ if harmless => self.guard.deadline.disarm(),
+            // It is to be fenced, and may be a primary until that is done: the deadline stays where it was.
+            _ => Ok(()),
         };
         if let Err(error) = told {
             tracing::warn!(%error, "the deadman cannot be told how long the primary may go on");
@@ -338,10 +347,11 @@ fn draft(facts: &Facts, decision: &Decision, snapshot: &Snapshot, doing: Option<
             .checkpointed
             .filter(|_| database.role == Some(NodeRole::Primary)),
         need: decision.need.clone(),
-        stopped: matches!(
-            database.process,
-            Process::Stopped { .. } | Process::Absent | Process::Ruined
-        ),
+        stopped: !decision.may_write
+            && matches!(
+                database.process,
+                Process::Stopped { .. } | Process::Absent | Process::Ruined
+            ),
         votes: facts.votes.clone(),
         doing,
         blocked: decision.blocked.as_ref().map(|it| it.why.clone()),

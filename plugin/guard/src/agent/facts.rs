@@ -15,7 +15,6 @@ use ha_core::{
 pub(super) struct Snapshot {
     /// None while nothing may be decided: not looked at yet, or nothing to be touched.
     pub(super) process: Option<Process>,
-    pub(super) unusable: Option<String>,
     pub(super) pid: Option<i32>,
     /// What the process that runs now said last, and whether that was just now.
     pub(super) report: Option<DatabaseReport>,

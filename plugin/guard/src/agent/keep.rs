@@ -3,7 +3,10 @@
 //! Whether it should run, and as what, is decided elsewhere. Orders are carried out one after the other, whether or not
 //! whoever gave them still waits; only a fence goes round the queue, for it may not wait behind a stop.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use ha_core::{lsn::Position, report::DatabaseState};
 use ha_data::{
@@ -63,6 +66,7 @@ impl Keeper {
     /// No process of the database is left; answers with how long that took. Does not wait for an order that is being
     /// carried out: that one ends with the process.
     pub(super) async fn fence(&self, budget: Duration) -> Result<Duration, DataError> {
+        self.state.fencing.store(true, Ordering::SeqCst);
         let took = postgres::fence_by_folder(&self.state.config.postgres.data_dir, budget).await?;
         let (done, answer) = oneshot::channel();
         self.ask(Order::Settle(done), answer).await?;
@@ -135,7 +139,6 @@ pub(super) async fn run(
                 return stopped;
             }
             ended = running.wait() => {
-                state.restarted();
                 ended_by_itself(&state, ended.to_string()).await;
                 continue;
             }
@@ -178,7 +181,12 @@ pub(super) async fn run(
 
 /// Sessions of a killed postmaster may go on committing: they are ended before anybody decides anything.
 async fn ended_by_itself(state: &State, why: String) {
-    state.set_phase(Phase::of(DatabaseState::Failed, why));
+    if state.fencing.load(Ordering::SeqCst) {
+        state.set_phase(Phase::of(DatabaseState::Stopped, "it was fenced"));
+    } else {
+        state.restarted();
+        state.set_phase(Phase::of(DatabaseState::Failed, why));
+    }
     match postgres::clear_remains(&state.config.postgres).await {
         Ok(0) => {}
         Ok(killed) => tracing::warn!(killed, "processes were left over from a server that is gone"),
@@ -219,6 +227,7 @@ async fn start(state: &State) -> Result<Postmaster, DataError> {
     }
     postgres::write_config(config, &state.config.node)?;
     let server = postgres::start(config)?;
+    state.fencing.store(false, Ordering::SeqCst);
     state.is_up(server.pid(), None);
     Ok(server)
 }

@@ -36,6 +36,7 @@ use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use ha_core::{agent::GuardConfig, agreement::Verdict, report::StoreReport};
+use ha_data::postgres::Session;
 use ha_store::{Etcd, Options, Store};
 use tokio::{
     net::TcpListener,
@@ -54,9 +55,9 @@ use keep::Keeper;
 use state::State;
 
 /// What the tasks share.
-pub(crate) struct Guard {
-    pub(crate) state: Arc<State>,
-    pub(crate) agreement: Arc<Agreement>,
+struct Guard {
+    state: Arc<State>,
+    agreement: Arc<Agreement>,
     votes: Arc<Votes>,
     /// What the votes are told of this node's own database.
     own: watch::Sender<Verdict>,
@@ -65,6 +66,8 @@ pub(crate) struct Guard {
     deadline: Deadline,
     /// Towards the other guards.
     http: reqwest::Client,
+    /// The jobs' own, with the process that it leads to.
+    session: tokio::sync::Mutex<Option<(Option<i32>, Arc<Session>)>>,
 }
 
 impl Guard {
@@ -177,6 +180,7 @@ fn assemble(
         keeper,
         deadline,
         http,
+        session: tokio::sync::Mutex::default(),
     };
     Ok((Arc::new(guard), orders))
 }

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -108,6 +108,8 @@ pub(super) struct State {
     /// What is wrong with a database that runs, by what it is about.
     notes: Mutex<BTreeMap<&'static str, String>>,
     restarts: AtomicU64,
+    /// Its end is somebody's will.
+    pub(super) fencing: AtomicBool,
     started: Instant,
     started_at: Timestamp,
     pub(super) memory: Memory,
@@ -175,6 +177,7 @@ impl State {
             progress: Mutex::default(),
             notes: Mutex::default(),
             restarts: AtomicU64::new(0),
+            fencing: AtomicBool::new(false),
             started: Instant::now(),
             started_at: Timestamp::now(),
         }
@@ -406,10 +409,6 @@ impl State {
         };
         Snapshot {
             process,
-            unusable: match rest {
-                Rest::Unusable(why) => Some(why),
-                _ => None,
-            },
             pid: phase.pid,
             fresh,
             follows: good.as_ref().and_then(|good| self.followed(&good.observation)),

@@ -85,6 +85,16 @@ impl World {
         world
     }
 
+    /// As [`World::new`], and roles change only when somebody says so: for what happens to one database.
+    pub(crate) async fn by_hand(names: &[&'static str]) -> Self {
+        let mut world = Self::new(names).await;
+        for index in 0..world.nodes.len() {
+            world.nodes[index].config.failover.policy.automatic = false;
+            world.configure(index);
+        }
+        world
+    }
+
     /// Writes what the node's guard reads when it starts.
     pub(crate) fn configure(&self, index: usize) {
         let node = &self.nodes[index];

@@ -11,7 +11,7 @@ use ha_data::postgres::{self, ClusterState};
 use tokio::time::sleep;
 
 use super::Task;
-use crate::agent::{agreement::Swapped, fail, http::PositionAnswer};
+use crate::agent::{Guard, agreement::Swapped, fail, http::PositionAnswer};
 
 /// For the stop, and what comes after it: less is not begun with.
 const LEAST: Duration = Duration::from_secs(1);
@@ -152,7 +152,7 @@ async fn sender_timeout(task: &Task<'_>, limit: Option<Duration>) -> anyhow::Res
 }
 
 /// How far the target has replayed; an error when it is no replica on that timeline.
-async fn target(guard: &crate::agent::Guard, url: &str, timeline: u32) -> anyhow::Result<Position> {
+async fn target(guard: &Guard, url: &str, timeline: u32) -> anyhow::Result<Position> {
     let asked = guard.http.get(format!("{url}/position")).send().await?;
     let answer: PositionAnswer = asked.error_for_status()?.json().await?;
     anyhow::ensure!(answer.in_recovery, "it is not in recovery");

@@ -9,7 +9,10 @@ mod rebuild;
 mod seal;
 mod start;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use ha_core::{
@@ -30,6 +33,15 @@ pub(super) struct Task<'a> {
 impl Task<'_> {
     /// An error is a reason to look again, and to try again after a moment if the same is decided.
     pub(super) async fn run(&self, action: &Action) -> anyhow::Result<()> {
+        let done = self.work(action).await;
+        if done.is_err() {
+            // It may still be busy with what was given up.
+            *self.guard.session.lock().await = None;
+        }
+        done
+    }
+
+    async fn work(&self, action: &Action) -> anyhow::Result<()> {
         match action {
             Action::Seal { epoch } => seal::seal(self, *epoch).await,
             Action::StartSealed => start::sealed(self).await,
@@ -59,9 +71,20 @@ impl Task<'_> {
         self.look.view.term.as_ref().context("no term is known")
     }
 
-    async fn session(&self) -> anyhow::Result<Session> {
+    /// One for all jobs, since there is one job at a time: in the middle of an outage nobody logs in anew.
+    async fn session(&self) -> anyhow::Result<Arc<Session>> {
+        let pid = self.guard.state.phase().borrow().pid;
+        let mut kept = self.guard.session.lock().await;
+        if let Some((of, open)) = kept.as_ref()
+            && *of == pid
+            && !open.is_closed()
+        {
+            return Ok(Arc::clone(open));
+        }
         let options = observe::admin(&self.guard.state.config);
-        Ok(postgres::connect(&options).await?)
+        let open = Arc::new(postgres::connect(&options).await?);
+        *kept = Some((pid, Arc::clone(&open)));
+        Ok(open)
     }
 
     fn peer(&self, node: &str) -> anyhow::Result<&Peer> {
