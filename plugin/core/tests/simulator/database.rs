@@ -159,6 +159,7 @@ pub(crate) struct Database {
     pub(crate) waiting: Vec<Waiting>,
     /// The line that it receives over, also while it is still connecting.
     pub(crate) receiver: Option<u64>,
+    /// The process may be primary in this epoch, as its guard said when it started or promoted it.
     pub(crate) permit: Option<Epoch>,
     pub(crate) promoting: bool,
 }

@@ -102,8 +102,7 @@ impl World {
         self.quick(work, move |world| {
             if matches!(world.databases[id].proc, Proc::Down { .. }) {
                 world.databases[id].disk.seal();
-                let epoch = world.guards[id].promise.epoch;
-                world.start(id, Some(epoch));
+                world.start(id, None);
             }
             world.when(
                 work,
@@ -164,8 +163,7 @@ impl World {
     fn seal_stopped(&mut self, work: Work, epoch: Epoch) {
         let id = work.id;
         self.databases[id].disk.seal();
-        let permit = Some(self.guards[id].promise.epoch);
-        self.start(id, permit);
+        self.start(id, None);
         let is = move |world: &Self| !matches!(world.databases[id].proc, Proc::Starting { .. });
         self.when(work, is, move |world| {
             if world.databases[id].proc == Proc::Replica {
@@ -238,6 +236,7 @@ impl World {
             }
             world.promise(id, epoch);
             world.guards[id].promise.promoted = epoch;
+            world.databases[id].permit = Some(epoch);
             if world.databases[id].proc == Proc::Primary {
                 return world.done(work, "it is primary already");
             }
@@ -380,8 +379,7 @@ impl World {
                 disk.flushed = disk.log.len();
                 world.databases[id].disk = disk;
                 world.guards[id].need = None;
-                let epoch = world.guards[id].promise.epoch;
-                world.start(id, Some(epoch));
+                world.start(id, None);
                 world.when(
                     work,
                     move |world| !matches!(world.databases[id].proc, Proc::Starting { .. }),

@@ -23,6 +23,7 @@ impl World {
         database.life += 1;
         database.proc = Proc::Down { since: now };
         database.waiting.clear();
+        database.permit = None;
         (database.waits, database.promoting, database.frozen) = (false, false, false);
         database.names.clear();
         database.disk.log.truncate(database.disk.flushed);

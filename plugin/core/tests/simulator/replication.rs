@@ -222,10 +222,12 @@ impl World {
         if let Some(line) = self.lines.get_mut(&number) {
             (line.sent, line.arrives) = (end, at);
         }
-        self.database_after(standby, at - self.now, move |world| world.arrived(number, &entries));
+        self.database_after(standby, at - self.now, move |world| {
+            world.arrived(number, sent, &entries)
+        });
     }
 
-    fn arrived(&mut self, number: u64, entries: &[Entry]) {
+    fn arrived(&mut self, number: u64, after: u64, entries: &[Entry]) {
         let now = self.now;
         let Some(line) = self.lines.get_mut(&number).filter(|it| it.receiver) else {
             return;
@@ -236,6 +238,10 @@ impl World {
             return;
         }
         line.grew_at = now;
+        if self.databases[standby].disk.end() < after {
+            // What came before was overtaken while this machine stood still: over such a line nothing more is taken.
+            return self.receiver_ends(number);
+        }
         let disk = &mut self.databases[standby].disk;
         let end = disk.end();
         for entry in entries.iter().filter(|it| it.end > end) {
