@@ -316,7 +316,7 @@ impl Cluster {
     }
 
     /// What a person needs to find the cause of a failed test.
-    fn report(&self) {
+    pub fn report(&self) {
         for pipeline in [
             "ha status",
             "ha health | where status != ok",

@@ -57,6 +57,11 @@ impl Process {
         stat(self.pid).map(|(name, _)| name).unwrap_or_default()
     }
 
+    /// Its working folder is `folder` or below it.
+    pub fn works_in(&self, folder: &Path) -> bool {
+        fs::read_link(format!("/proc/{}/cwd", self.pid)).is_ok_and(|it| it.starts_with(folder))
+    }
+
     /// It works in `folder`, was started from it, or was told about it.
     pub fn belongs_to(&self, folder: &Path) -> bool {
         let link = |name: &str| fs::read_link(format!("/proc/{}/{name}", self.pid)).unwrap_or_else(|_| PathBuf::new());

@@ -113,7 +113,7 @@ fn build() -> PathBuf {
     target.join("debug/nu_plugin_ha")
 }
 
-/// A shell with the plugin and nothing else of the user's.
+/// A shell with the plugin, our scripts within reach of `use`, and nothing else of the user's.
 pub(crate) fn command(code: &str) -> Command {
     shell(Command::new(&Programs::get().nu), code)
 }
@@ -131,7 +131,9 @@ fn bounded(code: &str) -> Command {
 fn shell(mut command: Command, code: &str) -> Command {
     let programs = Programs::get();
     command
-        .args(["-n", "--error-style", "plain", "--plugins"])
+        .args(["-n", "--error-style", "plain", "-I"])
+        .arg(root().join("scripts"))
+        .arg("--plugins")
         .arg(&programs.plugin)
         .args(["-c", code])
         .env("HA_NU", &programs.nu)

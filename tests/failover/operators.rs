@@ -1,0 +1,7 @@
+use crate::world::Room;
+
+pub(crate) const ROOM: Room = Room {
+    name: "operators",
+    own: None,
+    scenarios: &[],
+};
