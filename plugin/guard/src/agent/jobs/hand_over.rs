@@ -17,6 +17,8 @@ use crate::agent::{Guard, agreement::Swapped, fail, http::PositionAnswer};
 const LEAST: Duration = Duration::from_secs(1);
 /// Between two questions to the target: it tells nobody when it has replayed something.
 const ASK: Duration = Duration::from_millis(3);
+/// For its first answer; a busy machine is no reason to undo anything.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 /// A replica that does not answer holds up a stop for as long.
 const STALLED: Duration = Duration::from_secs(2);
 
@@ -69,9 +71,14 @@ async fn work(task: &Task<'_>, to: &str, until: Instant) -> anyhow::Result<()> {
     sender_timeout(task, Some(STALLED)).await?;
     task.step(next, "checkpoint", began);
     fail::point("hand_over.checkpointed");
-    target(guard, &peer.guard, term.timeline)
-        .await
-        .with_context(|| format!("asking {to} how far it is"))?;
+    let patience = Instant::now() + ANSWERS_WITHIN;
+    // Nothing is stopped yet, so there is time to ask again.
+    while let Err(error) = target(guard, &peer.guard, term.timeline).await {
+        if Instant::now() >= patience {
+            return Err(error.context(format!("asking {to} how far it is")));
+        }
+        sleep(ASK).await;
+    }
 
     let began = Instant::now();
     let budget = left(until)?;
