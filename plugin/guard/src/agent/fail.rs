@@ -2,9 +2,9 @@
 //! of it.
 //!
 //! `HA_FAIL_AT=<step>` ends the guard at a step, as if it had been killed, each time it comes there. A running guard is
-//! told by a file `fail_at` in its runtime folder: `<step>` ends it there once, `<step> stop` stops it in its tracks
-//! (SIGSTOP), so that nobody starts another in its place. The file is removed when the step is reached; that it is gone
-//! tells that it was.
+//! told by a file `fail_at` in its runtime folder, of any number of lines: `<step>` ends it there once, `<step> stop`
+//! stops it in its tracks (SIGSTOP), so that nobody starts another in its place. A line is removed when its step is
+//! reached, and the file with the last one: what is not there any more has happened.
 //!
 //! The steps are those of FAILOVER.md §7 and §8, in their order: `campaign`, `seal.promised`, `seal.sealed`, `choose`,
 //! `promote.before`, `promote.after`, `publish.before`, `publish.after`, `follow.before`, `rebuild.before`,
@@ -34,11 +34,16 @@ pub(super) fn point(step: &str) {
         std::process::abort();
     }
     let Some(file) = FILE.get() else { return };
-    let Some(stop) = fs::read_to_string(file).ok().and_then(|told| stops(&told, step)) else {
+    let Some((stop, others)) = fs::read_to_string(file).ok().and_then(|told| asked(&told, step)) else {
         return;
     };
-    if let Err(error) = fs::remove_file(file) {
-        tracing::error!(step, %error, "the file that asks for a failure here cannot be removed; going on");
+    let noted = if others.is_empty() {
+        fs::remove_file(file)
+    } else {
+        fs::write(file, others)
+    };
+    if let Err(error) = noted {
+        tracing::error!(step, %error, "the file that asks for a failure here cannot be changed; going on");
         return;
     }
     if stop {
@@ -51,10 +56,13 @@ pub(super) fn point(step: &str) {
     }
 }
 
-/// Whether to stop, if `told` is about this step at all.
-fn stops(told: &str, step: &str) -> Option<bool> {
-    let mut words = told.split_whitespace();
-    (words.next() == Some(step)).then(|| words.next() == Some("stop"))
+/// Whether to stop here, and what is asked for at other steps; none when nothing is asked for here.
+fn asked(told: &str, step: &str) -> Option<(bool, String)> {
+    let lines: Vec<&str> = told.lines().filter(|it| !it.trim().is_empty()).collect();
+    let here = lines.iter().position(|it| it.split_whitespace().next() == Some(step))?;
+    let stop = lines[here].split_whitespace().nth(1) == Some("stop");
+    let others = lines.iter().enumerate().filter(|(at, _)| *at != here);
+    Some((stop, others.map(|(_, line)| format!("{line}\n")).collect()))
 }
 
 #[cfg(test)]
@@ -62,10 +70,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_named_step_fails_and_only_once_for_a_file() {
-        assert_eq!(stops("choose\n", "choose"), Some(false));
-        assert_eq!(stops("choose stop", "choose"), Some(true));
-        assert_eq!(stops("seal.sealed", "seal.promised"), None);
-        assert_eq!(stops("", "choose"), None);
+    fn only_a_named_step_fails_and_only_once_for_a_line() {
+        assert_eq!(asked("choose\n", "choose"), Some((false, String::new())));
+        assert_eq!(asked("choose stop", "choose"), Some((true, String::new())));
+        assert_eq!(
+            asked("campaign\nchoose stop\nchoose\n", "choose"),
+            Some((true, "campaign\nchoose\n".into()))
+        );
+        assert_eq!(asked("seal.promised", "seal.sealed"), None);
+        assert_eq!(asked("", "choose"), None);
     }
 }
