@@ -9,6 +9,7 @@
 //!     cargo test -p ha-tests --test failover              # all of it
 //!     cargo test -p ha-tests --test failover -- freezes   # one room; a scenario's name or a part of it will do, too
 
+mod again;
 mod freezes;
 mod hands;
 mod kills;
@@ -16,6 +17,9 @@ mod lines;
 mod operators;
 mod points;
 mod refusals;
+mod replicas;
+mod store;
+mod switchover;
 mod world;
 
 use std::{
@@ -28,7 +32,18 @@ use std::{
 use world::{Room, Scenario, World};
 
 /// In the order in which they run.
-const ROOMS: &[Room] = &[kills::ROOM, freezes::ROOM, lines::ROOM, operators::ROOM, points::ROOM, refusals::ROOM];
+const ROOMS: &[Room] = &[
+    kills::ROOM,
+    freezes::ROOM,
+    lines::ROOM,
+    operators::ROOM,
+    points::ROOM,
+    refusals::ROOM,
+    replicas::ROOM,
+    store::ROOM,
+    again::ROOM,
+    switchover::ROOM,
+];
 
 fn main() -> ExitCode {
     let wanted = Wanted::from_args(std::env::args().skip(1));

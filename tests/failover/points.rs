@@ -1,6 +1,6 @@
 //! Guards that die, or stand still, at each numbered step of FAILOVER.md §7, §8 and §10, and others that finish.
 
-use std::{fs, path::PathBuf};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
 use ha_tests::Row;
 
@@ -166,7 +166,10 @@ fn file(world: &World, region: &str) -> PathBuf {
 
 /// The region's guard fails at each of these steps, once.
 fn fail_at(world: &World, region: &str, steps: &[&str]) {
-    fs::write(file(world, region), steps.join("\n")).expect("the file of fail points");
+    let file = file(world, region);
+    fs::write(&file, steps.join("\n")).expect("the file of fail points");
+    // The guard, another user, strikes off what it has come to.
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).expect("a mode");
 }
 
 /// What it has not come to.

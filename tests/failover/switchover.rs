@@ -1,0 +1,169 @@
+//! Planned changes of primary under bad conditions: bounded, then done or undone, and never two stopped nodes.
+
+use std::{path::PathBuf, process::Command};
+
+use ha_tests::{Cluster, Row};
+use rustix::process::Signal;
+
+use crate::world::{Room, Scenario, World};
+
+pub(crate) const ROOM: Room = Room {
+    name: "switchover",
+    own: Some(with_an_archive),
+    scenarios: &[
+        Scenario {
+            name: "a_replica_stalls",
+            play: a_replica_stalls,
+        },
+        Scenario {
+            name: "the_archive_is_slow",
+            play: the_archive_is_slow,
+        },
+        Scenario {
+            name: "transactions_are_open",
+            play: transactions_are_open,
+        },
+        Scenario {
+            name: "the_target_s_disk_is_full",
+            play: the_target_s_disk_is_full,
+        },
+    ],
+};
+
+/// Archives at once, until a file says that it is to take its time.
+fn with_an_archive(cluster: &Cluster) {
+    let slow = slow(cluster);
+    let command = format!("if [ -e {0} ]; then sleep 20; fi", slow.display());
+    cluster.edit(
+        "settings = { max_connections = 100 }",
+        &format!(
+            "settings = {{ max_connections = 100, archive_mode = \"on\", archive_command = \"{command}\", \
+             max_prepared_transactions = 10 }}"
+        ),
+    );
+}
+
+fn slow(cluster: &Cluster) -> PathBuf {
+    cluster.folder().join("slow")
+}
+
+/// The one that takes over does not receive: it is refused, or undone within its time. Then the other one stalls, which
+/// must not hold the stop for long.
+fn a_replica_stalls(world: &World) -> String {
+    let [one, two] = world.others();
+    let mut figures = Vec::new();
+    for (stalled, to) in [(one, one), (two, one)] {
+        for process in world.processes(stalled, "database") {
+            if process.command().contains("walreceiver") {
+                process.signal(Signal::STOP);
+            }
+        }
+        let (before, epoch) = (world.leader(), world.epoch());
+        let verdict = world.oracle(&format!(
+            "let last = try {{ ha switchover --to {to} | last }} catch {{|error| {{status: refused code: $error.details.code}} }}
+             fault thaw {stalled} database
+             wait whole
+             $last"
+        ));
+        verdict.passes();
+        figures.push(ended(world, &verdict.answer, &before, epoch, &verdict.to_string()));
+    }
+    figures.join("; ")
+}
+
+/// Whatever waits to be archived does not hold the stop: the checkpoint says that it is over (FAILOVER.md §8).
+fn the_archive_is_slow(world: &World) -> String {
+    let (before, epoch) = (world.leader(), world.epoch());
+    let slow = slow(&world.cluster);
+    std::fs::write(&slow, "").expect("a file");
+    let verdict = world.oracle("let last = ha switchover | last; wait whole; $last");
+    std::fs::remove_file(&slow).expect("removed");
+    verdict.passes();
+    ended(world, &verdict.answer, &before, epoch, &verdict.to_string())
+}
+
+/// A transaction that goes on is ended by the stop; a prepared one stays, with its locks, and is told before.
+fn transactions_are_open(world: &World) -> String {
+    let (before, epoch) = (world.leader(), world.epoch());
+    world
+        .sql(&before, "create table if not exists ha_test_open (id int)")
+        .expect("a table");
+    let mut long = world.session(
+        &before,
+        "begin; insert into ha_test_open values (1); select pg_sleep(600)",
+    );
+    let prepared = world.sql(
+        &before,
+        "begin; insert into ha_test_open values (2); prepare transaction 'ha_test_prepared'",
+    );
+    prepared.expect("prepared");
+    let told = world.rows("ha switchover --dry-run");
+    assert!(
+        told.iter().any(|row| row.is("code", "ha::switchover::prepared")),
+        "prepared transactions are told: {told:#?}"
+    );
+    let verdict = world.oracle("let last = ha switchover | last; wait whole; $last");
+    verdict.passes();
+    assert!(!long.wait().expect("its end").success(), "the long one was ended");
+    let leader = world.leader();
+    let open = world.sql(&leader, "select gid from pg_prepared_xacts");
+    assert_eq!(open.as_deref(), Ok("ha_test_prepared"));
+    world
+        .sql(&leader, "commit prepared 'ha_test_prepared'")
+        .expect("committed on the new primary");
+    let rows = world.sql(&leader, "select string_agg(id::text, ',') from ha_test_open");
+    assert_eq!(
+        rows.as_deref(),
+        Ok("2"),
+        "the prepared one, and not the one that was ended"
+    );
+    world.sql(&leader, "drop table ha_test_open").expect("dropped");
+    ended(world, &verdict.answer, &before, epoch, &verdict.to_string())
+}
+
+/// A disk of its own needs root; without, this says that it tested nothing. The preflight sees it.
+fn the_target_s_disk_is_full(world: &World) -> String {
+    let target = world.others()[0];
+    let wal = world.data_folder(target).join("pg_wal");
+    // A file system of its own in place of the log's folder, too small for what a promotion needs.
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=64m", "tmpfs"])
+        .arg(&wal)
+        .stderr(std::process::Stdio::null())
+        .status()
+        .is_ok_and(|it| it.success());
+    if !mounted {
+        return "SKIPPED: mounting a small tmpfs is not possible here".into();
+    }
+    let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let (before, epoch) = (world.leader(), world.epoch());
+        let verdict = world.oracle(&format!(
+            "try {{ ha switchover --to {target} | last }} catch {{|error| {{status: refused code: $error.details.code}} }}"
+        ));
+        verdict.loses_nothing();
+        let _ = (before, epoch);
+        verdict.to_string()
+    }));
+    let gone = Command::new("umount").arg("-l").arg(&wal).status();
+    assert!(
+        gone.is_ok_and(|it| it.success()),
+        "left behind: a tmpfs at {}",
+        wal.display()
+    );
+    let figures = looked.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    world.mend();
+    figures
+}
+
+/// Refused or undone: as before. Done: once.
+fn ended(world: &World, answer: &serde_json::Value, before: &str, epoch: i64, figures: &str) -> String {
+    let last = Row(answer.clone());
+    let status = last.text("status").to_owned();
+    let moved = world.leader() != before;
+    match status.as_str() {
+        "done" => assert_eq!((moved, world.epoch()), (true, epoch + 1), "{last:?}"),
+        "undone" | "refused" => assert_eq!((moved, world.epoch()), (false, epoch), "{last:?}"),
+        _ => panic!("neither done, undone nor refused: {last:?}"),
+    }
+    format!("{status}: {figures}")
+}
