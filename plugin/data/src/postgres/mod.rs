@@ -1,5 +1,6 @@
 //! PostgreSQL 13 or newer, run by the workspace itself.
 
+mod catch_up;
 mod cluster;
 mod connect;
 mod control;

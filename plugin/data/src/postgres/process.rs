@@ -75,6 +75,11 @@ impl Postmaster {
         self.handle.signal(Signal::HUP)
     }
 
+    /// It ends at once, as in a crash; when it has is not waited for.
+    pub(super) fn quit(&self) -> Result<(), DataError> {
+        self.handle.signal(Signal::QUIT)
+    }
+
     /// Until it has ended, by whatever cause. Can be dropped and called again.
     pub async fn wait(&mut self) -> Ended {
         let status = match &mut self.child {

@@ -17,6 +17,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
 use super::{
     ADMIN_DATABASE, ADMIN_USER,
+    catch_up::catch_up,
     cluster::{mend, private_dir, ruin, write_config},
     connect::{ConnectOptions, Host, connect},
     control::{Control, control},
@@ -24,7 +25,7 @@ use super::{
     names::within,
     process, program,
     seal::{at_rest, seal_folder},
-    timeline::{history_in, read_history},
+    timeline::{self, history_in, read_history},
 };
 use crate::DataError;
 
@@ -166,6 +167,8 @@ async fn rewind_with(
         program::run(config, "pg_rewind", &args, dir).await?;
         // It brought the source's configuration.
         write_config(config, node)?;
+        timeline::tidy(dir, &self::control(config).await?)?;
+        catch_up(config, node, upstream).await?;
         seal_folder(config).await?;
         mend(config)?;
     } else {
