@@ -269,8 +269,11 @@ impl Term {
         });
         let campaign = next.campaign.take();
         if self.acks == 0 {
-            next.voters = BTreeSet::from([node.to_owned()]);
+            next.voters.clear();
         }
+        // A leader is one of its voters, also one that was handed the role or chosen at a loss while it was none: what is
+        // acknowledged is on it, and one more has to seal for that.
+        next.voters.insert(node.to_owned());
         if let Some((op, campaign)) = campaign.and_then(|it| Some((it.op.clone()?, it)))
             && campaign.reason == Reason::Switchover
         {

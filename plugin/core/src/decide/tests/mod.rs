@@ -271,6 +271,8 @@ fn a_second_primary_is_fenced_and_one_that_no_campaign_made_is_disowned() {
     assert!(!decide(&facts).serve.primary);
     facts.store.pause = Some(pause());
     assert_eq!(actions(&facts), []);
+    facts.database.names = Some(String::new());
+    assert_eq!(actions(&facts), [Action::Fence]);
     assert_eq!(
         decide(&facts).alerts.first().map(|it| it.0),
         Some("PrimaryElectionConflict")
