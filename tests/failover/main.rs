@@ -69,6 +69,8 @@ fn main() -> ExitCode {
         match outcome {
             Ok(figures) => say(&format!("ok     {:>6.1} s  {name}  {figures}", took.as_secs_f64())),
             Err(why) => {
+                // All of it was shown above.
+                let why = why.lines().next().unwrap_or_default();
                 say(&format!("FAILED {:>6.1} s  {name}: {why}", took.as_secs_f64()));
                 failed.push(name);
             }

@@ -41,3 +41,10 @@ export def "cut link" [one: string, other: string]: nothing -> nothing {
     ha net cut --from $one --to $other | ignore
     ha net cut --from $other --to $one | ignore
 }
+
+# None of these processes runs any more.
+export def "wait gone" [...pids: int]: nothing -> nothing {
+    wait until "processes to end" {
+        $pids | where {|pid| $"/proc/($pid)" | path exists } | each {|pid| $"process ($pid) runs" }
+    } --timeout 1min --every 100ms
+}
