@@ -72,6 +72,8 @@ pub struct Agreed {
     pub mode: SyncMode,
     /// Why nothing happens although something should, and what to type.
     pub blocked: Option<String>,
+    /// `ha::failover::cooldown`; none where nothing is blocked, or by a pause only.
+    pub code: Option<String>,
 }
 
 /// One row per declared region, in the workspace's order.
@@ -334,6 +336,7 @@ fn agreed(it: &AgreementReport) -> Agreed {
         phase: it.phase,
         leader: it.leader.clone(),
         mode: it.mode,
+        code: it.blocked.as_ref().map(|it| it.code.clone()),
         blocked: blocked.or(paused),
     }
 }

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use ha_core::{
     agreement::{AcceptLoss, Campaign, Phase, Reason, Switch},
-    switch::{self, Choice, Kind, Refusal, Severity, World, explain_failover, explain_switchover},
+    switch::{self, Choice, Kind, Proof, Refusal, Severity, World, explain_failover, explain_switchover},
 };
+use ha_store::Revision;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Agreement, Look, Operation, operation, swap};
@@ -178,13 +179,26 @@ pub(crate) async fn failover(agreement: &Agreement, terms: &Terms) -> Result<Beg
             ));
         }
         let op = operation("failover", &agreement.by);
-        let fenced = terms.fenced.clone().or_else(|| switch::proof(&world));
-        let accept_loss = fenced
-            .filter(|_| !lossless && terms.accept_loss)
-            .map(|fenced| AcceptLoss {
-                by: agreement.by.clone(),
-                fenced,
-            });
+        let leader = agreement.cluster.keys.member(&look.term.leader);
+        let mut unchanged = vec![(agreement.cluster.keys.pause(), look.pause_seen)];
+        let fenced = match (&terms.fenced, switch::proof(&world)) {
+            _ if lossless || !terms.accept_loss => None,
+            (Some(told), _) => Some(told.clone()),
+            (None, Some(proof)) => {
+                if let Proof::Told { beat } = proof {
+                    let Some(seen) = still_stopped(agreement, &look, beat).await? else {
+                        continue;
+                    };
+                    unchanged.push((leader, seen));
+                }
+                Some(proof.as_str().to_owned())
+            }
+            (None, None) => None,
+        };
+        let accept_loss = fenced.map(|fenced| AcceptLoss {
+            by: agreement.by.clone(),
+            fenced,
+        });
         let next = look.term.campaign(Campaign {
             by: agreement.by.clone(),
             reason: Reason::Operator,
@@ -197,8 +211,8 @@ pub(crate) async fn failover(agreement: &Agreement, terms: &Terms) -> Result<Beg
             chosen: None,
             op: Some(op.clone()),
         });
-        let pause = agreement.cluster.keys.pause();
-        if swap(agreement, &look, &next, &[(&pause, look.pause_seen)]).await? {
+        let unchanged: Vec<(&str, Revision)> = unchanged.iter().map(|(key, seen)| (key.as_str(), *seen)).collect();
+        if swap(agreement, &look, &next, &unchanged).await? {
             let begun = begun_failover(&look, &world, look.term.epoch, op, to, (false, cleared));
             let allowed = next.campaign.is_some_and(|it| it.accept_loss.is_some());
             return Ok(match allowed {
@@ -211,6 +225,45 @@ pub(crate) async fn failover(agreement: &Agreement, terms: &Terms) -> Result<Beg
         }
     }
     Err(contended())
+}
+
+/// The leader's guard has said once more that nothing of its database runs: the first word may have been old. Answers with
+/// the revision of that report; none when it says something else now, or the term changed.
+///
+/// # Errors
+/// `ha::failover::not_fenced` when it says nothing new.
+async fn still_stopped(agreement: &Agreement, look: &Look, beat: u64) -> Result<Option<Revision>, Failed> {
+    let leader = &look.term.leader;
+    let timing = agreement.workspace.timing;
+    // A guard reports every two renewals, changed or not.
+    let patience = timing.renew * 2 + timing.call_timeout * 2;
+    let newer = async {
+        let mut seen = look.revision;
+        loop {
+            let mut watch = agreement.cluster.watch(seen).await?;
+            seen = watch.next().await?.revision;
+            let now = agreement.look().await?;
+            let member = now.members.get(leader);
+            if now.seen != look.seen || member.is_none_or(|it| !it.stopped) {
+                return Ok::<_, Failed>(None);
+            }
+            if member.is_some_and(|it| it.beat > beat) {
+                return Ok(now.members_seen.get(leader).copied());
+            }
+        }
+    };
+    tokio::time::timeout(patience, newer).await.unwrap_or_else(|_| {
+        Err(Failed::refused(
+            Refusal::new(
+                "ha::failover::not_fenced",
+                format!(
+                    "the guard of {leader} said that nothing of it runs, and has said nothing since: that proves nothing now"
+                ),
+                format!("switch it off: ha power off {leader}; or say how you know: --fenced \"power is off, seen in the rack\""),
+            )
+            .of(agreement.region_of(leader).as_deref().unwrap_or_default()),
+        ))
+    })
 }
 
 /// Whom a failover is to prefer, and all that stands in its way.

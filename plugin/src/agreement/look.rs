@@ -22,6 +22,7 @@ pub(crate) struct Look {
     /// [`Revision::ABSENT`] without one.
     pub(crate) pause_seen: Revision,
     pub(crate) members: BTreeMap<String, Member>,
+    pub(crate) members_seen: BTreeMap<String, Revision>,
     pub(crate) histories: Vec<History>,
     /// Of the whole look: watching goes on from here.
     pub(crate) revision: Revision,
@@ -48,7 +49,9 @@ impl Agreement {
         let (pause, pause_seen) = snapshot
             .pause
             .map_or((None, Revision::ABSENT), |(it, seen)| (Some(it), seen));
+        let seen_at = snapshot.members.iter().map(|(node, (_, seen))| (node.clone(), *seen));
         Ok(Look {
+            members_seen: seen_at.collect(),
             term,
             seen,
             lease: snapshot.lease.map(|(it, _)| it),

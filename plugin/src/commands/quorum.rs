@@ -4,7 +4,7 @@ use futures::future::join_all;
 use ha_core::{
     agreement::{Phase, Verdict},
     resource::Status,
-    switch::NodeFacts,
+    switch::{self, AgreementFinding, NodeFacts, World},
 };
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{Example, IntoValue, LabeledError, PipelineData, Signature, Type};
@@ -12,7 +12,7 @@ use nu_protocol::{Example, IntoValue, LabeledError, PipelineData, Signature, Typ
 use crate::{
     HaPlugin,
     agreement::{Agreement, Look, Session},
-    nu::{MICROSECOND, Map, args, table, to_the, word},
+    nu::{Count, MICROSECOND, MILLISECOND, Map, args, table, to_the, word},
 };
 
 pub(super) struct Quorum;
@@ -28,9 +28,15 @@ struct Row {
     primary: Option<String>,
     error: Option<String>,
     detail: Option<String>,
+    /// Of an observer: the highest epoch it supports; nothing is acknowledged for one below.
+    promised: Option<Count>,
+    /// Of an observer: since its last report, by this machine's clock.
+    reported: Option<Duration>,
     votes: Option<Map>,
     latency: Option<Duration>,
     version: Option<String>,
+    code: Option<String>,
+    help: Option<String>,
 }
 
 impl PluginCommand for Quorum {
@@ -51,8 +57,10 @@ impl PluginCommand for Quorum {
     fn extra_description(&self) -> &str {
         "part is store (a member of the agreement store; leader is the one that leads it), observer (a guard; primary is what
 it says of the present primary from its own place: up, suspect, down or unknown, and votes what it says of each) or voter (a
-database server whose acknowledgement counts; leader is the primary). A last row, seals, says how many voters must seal
-before another primary is made and how many could now. A failover by itself needs most of the observers to say down, and an
+database server whose acknowledgement counts; leader is the primary; left_out by ha db voters --drop). A row seals says how
+many voters must seal before another primary is made and how many could now. promised is what each guard keeps on its own
+disk: no store can take it back. finding is what is wrong with the agreement itself: a store that went back in time, clocks
+that disagree, guards that were told different things; no such row is good. A failover by itself needs most of the observers to say down, and an
 observer that does not reach the store has no vote."
     }
 
@@ -88,8 +96,9 @@ observer that does not reach the store has no vote."
             let (mut rows, world) = tokio::join!(store(&agreement), agreement.world());
             match world {
                 Ok((look, world)) => {
-                    rows.extend(observers(&look, &world.nodes));
+                    rows.extend(observers(&look, &world));
                     rows.extend(voters(&look, &world.nodes));
+                    rows.extend(switch::findings(&world).into_iter().map(|it| found(&look, &world, it)));
                 }
                 // Its members are what was asked for, above all when they do not answer.
                 Err(failed) => rows.push(Row {
@@ -152,11 +161,8 @@ async fn store(agreement: &Agreement) -> Vec<Row> {
     join_all(asked).await
 }
 
-fn observers<'a>(
-    look: &'a Look,
-    nodes: &'a std::collections::BTreeMap<String, NodeFacts>,
-) -> impl Iterator<Item = Row> + 'a {
-    nodes.iter().map(|(name, node)| {
+fn observers<'a>(look: &'a Look, world: &'a World) -> impl Iterator<Item = Row> + 'a {
+    world.nodes.iter().map(|(name, node)| {
         let votes = node.member.as_ref().map(|it| &it.votes);
         let says = votes.and_then(|it| it.get(&look.term.leader)).copied();
         let answers = node.report.as_ref().err();
@@ -178,6 +184,8 @@ fn observers<'a>(
                 .member
                 .as_ref()
                 .and_then(|it| it.blocked.clone().or_else(|| it.doing.clone())),
+            promised: node.member.as_ref().map(|it| Count(it.promised)),
+            reported: switch::age(world, node).map(|it| to_the(MILLISECOND, it)),
             votes: votes.map(|it| {
                 Map(it
                     .iter()
@@ -188,6 +196,21 @@ fn observers<'a>(
             ..Row::default()
         }
     })
+}
+
+/// What is wrong with the agreement itself.
+fn found(look: &Look, world: &World, it: AgreementFinding) -> Row {
+    let name = it.node.unwrap_or_else(|| look.term.leader.clone());
+    Row {
+        part: "finding".into(),
+        region: Some(world.region_of(&name).to_owned()),
+        name,
+        status: "failed".into(),
+        error: Some(it.why),
+        code: Some(it.code.to_owned()),
+        help: Some(it.help.to_owned()),
+        ..Row::default()
+    }
 }
 
 fn voters(look: &Look, nodes: &std::collections::BTreeMap<String, NodeFacts>) -> Vec<Row> {
@@ -222,6 +245,20 @@ fn voters(look: &Look, nodes: &std::collections::BTreeMap<String, NodeFacts>) ->
             }
         })
         .collect();
+    // Whoever was left out streams all the same.
+    rows.extend(
+        term.excluded
+            .iter()
+            .filter(|it| !term.voters.contains(*it))
+            .map(|name| Row {
+                part: "voter".into(),
+                region: nodes.get(name).map(|it| it.region.clone()),
+                name: name.clone(),
+                status: "left_out".into(),
+                detail: Some(format!("no commit waits for it, until: ha db voters --add {name}")),
+                ..Row::default()
+            }),
+    );
     let needed = term.seals_needed();
     rows.push(Row {
         part: "seals".into(),

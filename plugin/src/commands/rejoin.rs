@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use ha_core::switch::{Ask, Refusal, ask_key};
+use ha_core::{agreement::Ask, switch::Refusal};
 use ha_store::{Revision, Swap, Write};
 use jiff::Timestamp;
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
@@ -24,6 +24,8 @@ pub(super) struct Rejoin;
 
 /// For the guard to begin.
 const BEGUN_WITHIN: Duration = Duration::from_secs(30);
+/// Between two attempts at a store that does not answer.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// A copy of everything takes as long as it takes; without any change for so long something is stuck.
 const STREAMS_WITHIN: Duration = Duration::from_secs(600);
 
@@ -97,6 +99,9 @@ erased must not be counted on. Ctrl-C stops watching; the guard goes on."
         let work = async {
             let look = agreement.look().await?;
             let node = named(&agreement, &look, &place.item)?;
+            if copy {
+                refuse_copy(&look, &node)?;
+            }
             Ok((look, node))
         };
         let (look, node) = session.wanted.block_on(session.runtime, work).at(place.span)?;
@@ -212,7 +217,11 @@ fn doing(agreement: &Agreement, look: &Look, node: &str) -> String {
     said.map_or_else(|| format!("{node} does not stream yet"), |it| format!("{node}: {it}"))
 }
 
-/// The guard has taken the wish up.
+/// The guard has done what it was asked for.
+///
+/// # Errors
+/// `ha::rejoin::not_taken_up` when nothing of it was begun in time: then the wish was taken back.
+/// `ha::rejoin::refused` with the guard's reason. [`Failed::Interrupted`]: the guard goes on.
 async fn ask(
     agreement: &Agreement,
     node: &str,
@@ -220,12 +229,13 @@ async fn ask(
     cancel: &CancellationToken,
 ) -> Result<(), Failed> {
     let store = &agreement.cluster.store;
-    let key = ask_key(&agreement.cluster.keys, node);
+    let key = agreement.cluster.keys.ask(node);
     let wish = Ask {
         op: operation("rejoin", &agreement.by),
         by: agreement.by.clone(),
         at: Timestamp::now(),
         copy: true,
+        refused: None,
     };
     let value = serde_json::to_vec(&wish).map_err(|error| Failed::io("cannot write the wish")(error.into()))?;
     let seen = store.get(&key).await?.map_or(Revision::ABSENT, |it| it.revision);
@@ -237,20 +247,26 @@ async fn ask(
         Row::new("ask", region.clone(), "done").detail(format!("the guard of {node} is asked to copy everything anew"));
     let _ = rows.send(row).await;
     let started = Instant::now();
-    // Removed is taken up.
-    let taken = async {
-        let mut watch = store.watch(&key, seen).await?;
-        loop {
-            if watch.next().await?.entry.is_none() {
-                return Ok::<_, Failed>(());
-            }
-        }
+    let answered = answer(agreement, &key, seen);
+    tokio::pin!(answered);
+    let begun = |look: &Look| {
+        look.members
+            .get(node)
+            .is_some_and(|it| it.need.as_ref().is_some_and(|need| need.copy))
+    };
+    let waits =
+        |look: &Look| Row::new("begin", agreement.region_of(node), "waiting").detail(doing(agreement, look, node));
+    let row = |step: &str, detail: &str| {
+        let row = Row::new(step, region.clone(), "done");
+        row.took(started.elapsed()).detail(detail)
     };
     tokio::select! {
-        taken = taken => taken?,
-        () = cancel.cancelled() => return Err(Failed::Interrupted),
-        () = tokio::time::sleep(BEGUN_WITHIN) => {
-            // What is not done while somebody watches must not be done unseen later.
+        answer = &mut answered => return answer,
+        begun = until(agreement, BEGUN_WITHIN, cancel, begun, waits, rows) => if let Err(failed) = begun {
+            if matches!(failed, Failed::Interrupted) {
+                return Err(failed);
+            }
+            // What is not begun while somebody watches must not be done unseen later.
             store.remove(&key, seen).await?;
             return Err(Failed::refused(Refusal::new(
                 "ha::rejoin::not_taken_up",
@@ -259,9 +275,71 @@ async fn ask(
             )));
         }
     }
-    let row = Row::new("begin", region, "done")
-        .took(started.elapsed())
-        .detail("its guard has taken it up");
-    let _ = rows.send(row).await;
+    let _ = rows
+        .send(row("begin", "its guard says that its data is to be rebuilt"))
+        .await;
+    let dropped = |look: &Look| !look.term.voters.contains(node);
+    let waits =
+        |look: &Look| Row::new("drop", agreement.region_of(node), "waiting").detail(doing(agreement, look, node));
+    tokio::select! {
+        answer = &mut answered => return answer,
+        dropped = until(agreement, STREAMS_WITHIN, cancel, dropped, waits, rows) => { dropped?; }
+    }
+    let _ = rows.send(row("drop", "commits wait for it no more")).await;
+    let never = |_: &Look| false;
+    let waits =
+        |look: &Look| Row::new("copy", agreement.region_of(node), "waiting").detail(doing(agreement, look, node));
+    tokio::select! {
+        answer = &mut answered => answer?,
+        late = until(agreement, STREAMS_WITHIN, cancel, never, waits, rows) => { late?; }
+    }
+    let _ = rows.send(row("copy", "its data is new")).await;
+    Ok(())
+}
+
+/// Until the guard has removed the wish, or refused it.
+async fn answer(agreement: &Agreement, key: &str, mut seen: Revision) -> Result<(), Failed> {
+    let store = &agreement.cluster.store;
+    loop {
+        let changed = async {
+            let mut watch = store.watch(key, seen).await?;
+            watch.next().await
+        };
+        match changed.await {
+            Ok(change) => {
+                let Some(entry) = change.entry else { return Ok(()) };
+                seen = entry.revision;
+                let ask = serde_json::from_slice::<Ask>(&entry.value).ok();
+                if let Some(why) = ask.and_then(|it| it.refused) {
+                    // It was read.
+                    store.remove(key, seen).await?;
+                    return Err(Failed::refused(Refusal::new(
+                        "ha::rejoin::refused",
+                        format!("its guard does not do it: {why}"),
+                        "see what its guard did before: ha events --last 20",
+                    )));
+                }
+            }
+            // A watch that ended is begun anew.
+            Err(_) => tokio::time::sleep(ASK_AGAIN).await,
+        }
+    }
+}
+
+/// A copy of the only voter that is left would hold up every commit.
+fn refuse_copy(look: &Look, node: &str) -> Result<(), Failed> {
+    let term = &look.term;
+    super::db::steady(term)?;
+    let last = term.acks > 0 && term.voters.contains(node) && term.voters.len() <= term.acks as usize + 1;
+    if last && streams(look, node) {
+        return Err(Failed::refused(Refusal::new(
+            "ha::rejoin::last_voter",
+            format!(
+                "{node} is the only voter beside {}: no commit would return until it is copied",
+                term.leader
+            ),
+            "bring another voter back first (ha db voters --add), or say what may be lost: ha db sync-mode degrade",
+        )));
+    }
     Ok(())
 }

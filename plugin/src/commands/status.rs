@@ -28,6 +28,7 @@ struct Row {
     leader: Option<String>,
     mode: Option<String>,
     blocked: Option<String>,
+    code: Option<String>,
     servers_up: u32,
     servers_total: u32,
     load_balancer: Option<String>,
@@ -50,6 +51,7 @@ impl From<StatusRow> for Row {
             leader: agreed.map(|it| it.leader.clone()),
             mode: agreed.map(|it| it.mode.as_str().to_owned()),
             blocked: agreed.and_then(|it| it.blocked.clone()),
+            code: agreed.and_then(|it| it.code.clone()),
             servers_up: row.servers_up,
             servers_total: row.servers_total,
             load_balancer: row.load_balancer.map(|it| it.as_str().to_owned()),
@@ -80,7 +82,7 @@ impl PluginCommand for Status {
         "verdict is ok, degraded (serves its users, and needs a look), down or absent; reason says why, in a sentence.
 role is as declared, database as observed: they differ after a failover. epoch, phase, leader and mode are what the region's
 own guard knows, so that a region that is cut off shows an older epoch; blocked says why the guards do nothing although
-something should be done, and what to type. ha health and ha lag show the parts."
+something should be done, and what to type, and code is what scripts match on. ha health and ha lag show the parts."
     }
 
     fn search_terms(&self) -> Vec<&str> {

@@ -43,6 +43,11 @@ impl Keys {
         self.key(&format!("member/{node}"))
     }
 
+    /// What a person asks of this node's guard.
+    pub fn ask(&self, node: &str) -> String {
+        self.key(&format!("ask/{node}"))
+    }
+
     pub fn histories(&self) -> String {
         self.key("history/")
     }

@@ -4,6 +4,7 @@
 //! either derived from it or a report. The changes here are pure, so that the guards, the shell and the simulator
 //! make the same ones.
 
+mod ask;
 mod candidate;
 mod history;
 mod keys;
@@ -13,6 +14,7 @@ mod term;
 #[cfg(test)]
 mod tests;
 
+pub use ask::Ask;
 pub use candidate::{Candidate, Standing, candidates};
 pub use history::{History, StepTook};
 pub use keys::Keys;

@@ -279,6 +279,7 @@ fn what_is_blocked_or_undecided_is_said_where_people_look() {
     );
     let agreed = world.rows().remove(0).agreement.expect("its guard says so");
     assert_eq!((agreed.epoch, agreed.leader.as_str()), (8, "eu-db-1"));
+    assert_eq!(agreed.code.as_deref(), Some("ha::failover::cooldown"));
     assert_eq!(
         world.rows().remove(1).agreement,
         None,

@@ -192,14 +192,33 @@ fn not_fenced(world: &World, fenced: Option<&str>) -> Option<Refusal> {
     )
 }
 
-/// How it is known that the old primary writes no more, if it is.
-pub fn proof(world: &World) -> Option<String> {
+/// How it is known that the old primary writes no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// Its server is switched off.
+    Off,
+    /// Its guard says so, in the report with this beat. It may start the database at any moment, and tells so first: what
+    /// rests on it holds only as long as no other report lies in the store.
+    Told { beat: u64 },
+}
+
+impl Proof {
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Off => "its server is switched off",
+            Self::Told { .. } => "its guard says that no process of it runs",
+        }
+    }
+}
+
+/// None where nothing but a person's word could be one.
+pub fn proof(world: &World) -> Option<Proof> {
     let leader = world.leader()?;
     if leader.off {
-        return Some("its server is switched off".to_owned());
+        return Some(Proof::Off);
     }
-    let told = leader.answers() && leader.member.as_ref().is_some_and(|it| it.stopped);
-    told.then(|| "its guard says that no process of it runs".to_owned())
+    let member = leader.member.as_ref().filter(|it| leader.answers() && it.stopped)?;
+    Some(Proof::Told { beat: member.beat })
 }
 
 /// Each server with data as a candidate: where it would be sealed, or why it cannot be counted on.

@@ -138,7 +138,7 @@ pub(super) fn cluster(world: &World) -> Vec<Refusal> {
                 "the store went back in time: it says epoch {}, and {knows}",
                 world.term.epoch
             ),
-            "it was restored from an old copy; the guards do nothing until a person has decided: ha quorum, ha events",
+            "bring the right store back; or, if it was restored from the best copy there is: ha quorum adopt --why \"how it came\"",
         ));
     }
     if let Some(pause) = world.paused() {
@@ -280,6 +280,20 @@ pub(super) fn target(world: &World, to: &str) -> Vec<Refusal> {
             format!("see why: ha health --region {region}"),
         )),
         Ok(report) => out.extend(replica(world, to, node, report)),
+    }
+    if world.term.acks > 0 && !world.term.voters.contains(to) {
+        let why = if world.term.excluded.contains(to) {
+            (
+                format!("{to} was left out of the voters by an operator"),
+                format!("let it back in: ha db voters --add {to}"),
+            )
+        } else {
+            (
+                format!("{to} is no voter yet: commits do not wait for it, so it may lack some"),
+                "the leader adds it by itself once it streams: ha db voters".to_owned(),
+            )
+        };
+        out.push(refuse("ha::switchover::no_voter", why.0, why.1));
     }
     out.extend(equal(world, to, node));
     out

@@ -18,8 +18,8 @@ use super::{
     facts, fail,
 };
 
-/// Carries out one action on the store.
-pub(super) async fn act(guard: &Guard, look: &Look, action: &Action) -> Swapped {
+/// Carries out one action on the store; `why` is told to whoever asked for what it ends.
+pub(super) async fn act(guard: &Guard, look: &Look, action: &Action, why: &str) -> Swapped {
     let agreement = &guard.agreement;
     let basis = &look.basis;
     match action {
@@ -61,7 +61,7 @@ pub(super) async fn act(guard: &Guard, look: &Look, action: &Action) -> Swapped 
             agreement.set_voters(basis, voters.clone(), *acks, joins.as_ref()).await
         }
         Action::UndoSwitch => {
-            let swapped = agreement.undo_switch(basis, "the leader gave it up").await;
+            let swapped = agreement.undo_switch(basis, why).await;
             if swapped == Swapped::Done {
                 guard.state.may_come_back();
             }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use ha_core::{
-    agreement::{Epoch, Follows, Node, Verdict},
+    agreement::{Epoch, Follows, Need, Node, Verdict},
     decide::{Action, Decision, Facts, Job, Process, Settings, decide},
     report::NodeRole,
 };
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Guard, acts,
-    agreement::{Look, MemberDraft, Swapped, votes::Stream},
+    agreement::{Answer, Look, MemberDraft, Swapped, votes::Stream},
     facts::{self, Around, Snapshot},
     jobs::{self, Task},
     state::Decided,
@@ -123,7 +123,10 @@ impl Cycle {
         let guard = Arc::clone(&self.guard);
         let state = &guard.state;
         let look = guard.agreement.look();
-        let snapshot = state.snapshot();
+        let mut snapshot = state.snapshot();
+        if let Some(need) = self.asked(&look) {
+            snapshot.need = Some(need);
+        }
         let around = Around {
             store: look.view.clone(),
             promise: guard.agreement.promise(),
@@ -165,10 +168,27 @@ impl Cycle {
         }
     }
 
+    /// What a person asks of this guard is a need, unless this node leads.
+    fn asked(&self, look: &Look) -> Option<Need> {
+        let guard = &self.guard;
+        let ask = guard.agreement.asked()?;
+        let node = &guard.state.config.node;
+        let leads = look.view.term.as_ref().is_some_and(|term| term.is_active(node));
+        if leads {
+            let why = format!("{node} is the primary: the others follow it");
+            guard.agreement.answer(&ask, Answer::Refused(why));
+            return None;
+        }
+        ask.need()
+    }
+
     /// The deadman is told how long the primary may go on without another decision.
     fn limit(&self, decision: &Decision, snapshot: &Snapshot) {
         let harmless = snapshot.pid.is_none()
-            || snapshot.report.as_ref().is_some_and(|it| it.role == Some(NodeRole::Replica));
+            || snapshot
+                .report
+                .as_ref()
+                .is_some_and(|it| it.role == Some(NodeRole::Replica));
         let told = match (decision.allowed, snapshot.pid) {
             (Some(allowed), Some(pid)) => self.guard.deadline.allow(allowed, pid),
             _ if harmless => self.guard.deadline.disarm(),
@@ -199,8 +219,9 @@ impl Cycle {
             self.announce(action, why, look);
         }
         let (guard, action, look) = (Arc::clone(&self.guard), action.clone(), look.clone());
+        let why = why.to_owned();
         self.swaps.spawn(async move {
-            let swapped = acts::act(&guard, &look, &action).await;
+            let swapped = acts::act(&guard, &look, &action, &why).await;
             (action, swapped)
         });
     }

@@ -1,5 +1,6 @@
 //! Three regions, one database server each; us-db-1 leads epoch 7.
 
+mod findings;
 mod preflight;
 mod progress;
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ha_core::{
-    agreement::{Campaign, Epoch, Keys, Lease, Member, Node, Pause, Phase, Term},
+    agreement::{Ask, Campaign, Epoch, Keys, Lease, Member, Node, Pause, Phase, Term},
     decide::{Seen, StoreView},
     model::Timing,
 };
@@ -45,6 +45,8 @@ pub(super) struct Known {
     lease: Option<Kept<Lease>>,
     pause: Option<Kept<Pause>>,
     init: Option<Kept<Init>>,
+    /// Of this node.
+    ask: Option<Kept<Ask>>,
     members: BTreeMap<Node, Kept<Member>>,
     pub(super) histories: BTreeSet<Epoch>,
     active: Option<(Epoch, Moment)>,
@@ -79,6 +81,7 @@ impl Known {
             lease: None,
             pause: None,
             init: None,
+            ask: None,
             members: BTreeMap::new(),
             histories: BTreeSet::new(),
             active: None,
@@ -110,6 +113,10 @@ impl Known {
 
     pub(super) fn lease(&self) -> Option<&Kept<Lease>> {
         self.lease.as_ref()
+    }
+
+    pub(super) fn ask(&self) -> Option<&Kept<Ask>> {
+        self.ask.as_ref()
     }
 
     pub(super) fn basis(&self) -> Basis {
@@ -206,6 +213,8 @@ impl Known {
             self.keep(key, entry, now, |it| &mut it.pause)
         } else if key == keys.init() {
             self.keep(key, entry, now, |it| &mut it.init)
+        } else if key == keys.ask(&self.me) {
+            self.keep(key, entry, now, |it| &mut it.ask)
         } else if let Some(node) = key.strip_prefix(&keys.members()) {
             let mut kept = self.members.remove(node);
             let fresh = self.replace(key, entry, now, &mut kept);

@@ -5,6 +5,7 @@
 //! report ([`member`]). A change of the store goes only on what was decided on: [`Agreement::look`] hands out the facts
 //! together with the [`Basis`] that the swaps compare.
 
+mod asked;
 mod clocks;
 pub(crate) mod deadline;
 mod follow;
@@ -27,15 +28,16 @@ use std::{
 
 use ha_core::{
     agent::GuardConfig,
-    agreement::{Epoch, History, Keys, Node},
+    agreement::{Epoch, History, Keys, Node, Term},
     decide::{Holding, Promise, StoreView},
     model::Timing,
 };
-use ha_store::{Cluster, Store};
+use ha_store::{Cluster, Store, StoreError};
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use asked::Answer;
 pub(crate) use clocks::{Clocks, boottime};
 pub(crate) use known::Basis;
 pub(crate) use member::MemberDraft;
@@ -66,6 +68,8 @@ pub(crate) struct Agreement {
     sent: Mutex<Sent>,
     /// Of the epoch this guard published, until it is in the store.
     history: Mutex<Option<History>>,
+    /// To what a person asked.
+    answered: Mutex<Option<asked::Answered>>,
     draft: watch::Sender<Option<MemberDraft>>,
     told: follow::Told,
     /// Somebody learned that what is known may be old.
@@ -94,6 +98,7 @@ impl Agreement {
         tokio::spawn(follow::watch(Arc::clone(&agreement), cancel.clone()));
         tokio::spawn(follow::check(Arc::clone(&agreement), cancel.clone()));
         tokio::spawn(member::keep(Arc::clone(&agreement), cancel.clone()));
+        tokio::spawn(asked::keep(Arc::clone(&agreement), cancel.clone()));
         tokio::spawn(mend::keep(Arc::clone(&agreement), cancel));
         Ok(agreement)
     }
@@ -117,6 +122,7 @@ impl Agreement {
             turn: tokio::sync::Mutex::default(),
             sent: Mutex::default(),
             history: Mutex::default(),
+            answered: Mutex::default(),
             draft: watch::Sender::new(None),
             told: follow::Told::default(),
             read_again: Notify::new(),
@@ -201,6 +207,11 @@ impl Agreement {
         {
             tracing::warn!(%error, "the watchdog cannot be released; it may reset this machine");
         }
+    }
+
+    /// As the store's quorum knows it at this moment.
+    pub(crate) async fn term_now(&self) -> Result<Option<Term>, StoreError> {
+        Ok(self.cluster.term().await?.map(|(term, _)| term))
     }
 
     /// What is known is read anew at once.

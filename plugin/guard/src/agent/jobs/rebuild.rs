@@ -10,7 +10,7 @@ use ha_data::{
 };
 
 use super::{HOURS, Task};
-use crate::agent::{STOP_PATIENCE, fail, memory::Copies, state::Phase};
+use crate::agent::{STOP_PATIENCE, agreement::Answer, fail, memory::Copies, state::Phase};
 
 /// A rewind reads the log since the fork and copies what changed: minutes, or a copy is faster.
 const REWIND: std::time::Duration = std::time::Duration::from_secs(1800);
@@ -50,6 +50,7 @@ pub(super) async fn rebuild(task: &Task<'_>, from: &str, copy: bool) -> anyhow::
         tracing::info!(took = ?began.elapsed(), from, "rewound");
     }
     fail::point("rebuild.done");
+    answer(task, copy, Answer::Done);
     state.memory.set_need(None);
     Ok(guard.keeper.look().await?)
 }
@@ -111,6 +112,7 @@ async fn copy_again(task: &Task<'_>, from: &str, upstream: &Upstream) -> anyhow:
         state
             .events
             .write("rejoin.copy", &config.node, "bounded", None, Some(why.clone()));
+        answer(task, true, Answer::Refused(why.clone()));
         anyhow::bail!(why);
     }
     let there = postgres::data_dir(&config.postgres).await?;
@@ -141,6 +143,14 @@ async fn copy_again(task: &Task<'_>, from: &str, upstream: &Upstream) -> anyhow:
     copied
 }
 
+/// Whoever asked for it is told; a copy is more than was asked for.
+fn answer(task: &Task<'_>, copied: bool, answer: Answer) {
+    let agreement = &task.guard.agreement;
+    if let Some(ask) = agreement.asked().filter(|ask| copied || !ask.copy) {
+        agreement.answer(&ask, answer);
+    }
+}
+
 /// A first copy, into nothing.
 pub(super) async fn copy_first(task: &Task<'_>, from: &str) -> anyhow::Result<()> {
     let state = &task.guard.state;
@@ -160,7 +170,9 @@ pub(super) async fn copy_first(task: &Task<'_>, from: &str) -> anyhow::Result<()
         .await
         .context("the copy takes too long")?;
     task.guard.keeper.look().await?;
-    copied.context(waits)
+    copied.context(waits)?;
+    answer(task, true, Answer::Done);
+    Ok(())
 }
 
 fn expected(task: &Task<'_>) -> anyhow::Result<String> {

@@ -45,11 +45,25 @@ pub(super) async fn primary(task: &Task<'_>, names: &str) -> anyhow::Result<()> 
     };
     guard.state.memory.forget_sealed().context("forgetting the seal")?;
     if !guard.state.phase().borrow().is_up() {
+        still_leads(task).await?;
         postgres::prepare_primary_start(&config.postgres, names).await?;
         let pid = guard.keeper.start().await?;
         grant(&guard.state, pid, epoch)?;
     }
     answers(&guard.state, NodeRole::Primary).await
+}
+
+/// The term is, after this node's report says that something of it may run, still the one that was decided on. Whoever
+/// campaigned because nothing of it ran compared that report: either that campaign failed, or it is seen here.
+async fn still_leads(task: &Task<'_>) -> anyhow::Result<()> {
+    let now = task
+        .guard
+        .agreement
+        .term_now()
+        .await
+        .context("asking the store who leads")?;
+    anyhow::ensure!(now == task.look.view.term, "the term changed meanwhile");
+    Ok(())
 }
 
 /// The process may be primary in this epoch.

@@ -1,5 +1,6 @@
 //! The agreement over a store in memory whose answers get lost, and over a real one.
 
+mod asked;
 mod etcd;
 mod swaps;
 mod view;
