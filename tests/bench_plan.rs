@@ -99,6 +99,7 @@ fn existing(id: ResourceId, spec: Value, depends_on: Vec<ResourceId>) -> Live {
         created_at: None,
         depends_on,
         protect: false,
+        role: None,
         endpoints: BTreeMap::new(),
     }
 }

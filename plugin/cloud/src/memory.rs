@@ -187,6 +187,7 @@ impl MemoryProvider {
             created_at: Some(jiff::Timestamp::now()),
             depends_on: want.depends_on.clone(),
             protect: want.protect,
+            role: None,
             endpoints: BTreeMap::new(),
         }
     }

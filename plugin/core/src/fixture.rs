@@ -151,6 +151,7 @@ pub(crate) fn applied(resource: &Resource) -> Live {
         created_at: None,
         depends_on: resource.depends_on.clone(),
         protect: resource.protect,
+        role: None,
         endpoints: BTreeMap::new(),
     }
 }

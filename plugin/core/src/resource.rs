@@ -6,7 +6,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::names::{ProviderName, RegionName, WorkspaceName};
+use crate::{
+    names::{ProviderName, RegionName, WorkspaceName},
+    report::NodeRole,
+};
 
 /// In order of creation: a kind is made after the kinds before it and removed before them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -184,6 +187,9 @@ pub struct Live {
     /// What was depended on when it was applied; decides the order of removal.
     pub depends_on: Vec<ResourceId>,
     pub protect: bool,
+    /// Of a database, as its guard says; none where nobody says, and of everything else.
+    #[serde(default)]
+    pub role: Option<NodeRole>,
     /// Named endpoints for probes and clients: `guard` → `http://127.93.1.14:8008`.
     pub endpoints: BTreeMap<String, String>,
 }

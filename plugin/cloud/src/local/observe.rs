@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ha_core::{
     names::ProviderName,
+    report::NodeRole,
     resource::{Kind, Labels, Live, ResourceId, Status, spec_hash},
     unit::{UnitState, UnitStatus},
 };
@@ -28,6 +29,23 @@ use crate::local::{
 
 /// By region; none where the supervisor does not answer.
 type Units = BTreeMap<String, Option<Vec<UnitStatus>>>;
+
+/// What its process, and whatever answers for it, say of one resource.
+struct Seen {
+    status: Status,
+    detail: Option<String>,
+    role: Option<NodeRole>,
+}
+
+impl Seen {
+    const fn of(status: Status, detail: Option<String>) -> Self {
+        Self {
+            status,
+            detail,
+            role: None,
+        }
+    }
+}
 
 /// Everything, in order of identity. All supervisors are asked at once.
 pub(crate) async fn all(local: &Local) -> Result<Vec<Live>, ProviderError> {
@@ -57,7 +75,7 @@ pub(crate) fn known(local: &Local) -> Result<Vec<Live>, ProviderError> {
                 region: id.region.as_str(),
                 host: &host,
             };
-            let status = switched_off(local, at).unwrap_or((Status::Running, None));
+            let status = switched_off(local, at).unwrap_or(Seen::of(Status::Running, None));
             described(local, &file, id, at, record, status)
         }
     });
@@ -112,18 +130,11 @@ async fn live(
     described(local, file, id, at, record, status)
 }
 
-fn described(
-    local: &Local,
-    file: &WorkspaceFile,
-    id: &ResourceId,
-    at: At<'_>,
-    record: &Record,
-    status: (Status, Option<String>),
-) -> Live {
+fn described(local: &Local, file: &WorkspaceFile, id: &ResourceId, at: At<'_>, record: &Record, seen: Seen) -> Live {
     let address = file.address(at.region, at.host);
-    let (status, detail) = match status {
-        (Status::Running, _) if !record.complete => (Status::Pending, Some("was not finished".to_owned())),
-        other => other,
+    let (status, detail) = match seen.status {
+        Status::Running if !record.complete => (Status::Pending, Some("was not finished".to_owned())),
+        status => (status, seen.detail),
     };
     Live {
         id: id.clone(),
@@ -138,6 +149,7 @@ fn described(
         created_at: Some(record.created_at),
         depends_on: record.depends_on.clone(),
         protect: record.protect,
+        role: seen.role,
         endpoints: address
             .map(|address| endpoints(local, id.kind, at, address, record))
             .unwrap_or_default(),
@@ -164,6 +176,7 @@ fn damaged(local: &Local, id: &ResourceId, why: &str) -> Live {
         created_at: None,
         depends_on: Vec::new(),
         protect: false,
+        role: None,
         endpoints: BTreeMap::new(),
     }
 }
@@ -188,20 +201,13 @@ async fn status(
     at: At<'_>,
     address: Option<Addresses>,
     record: &Record,
-) -> (Status, Option<String>) {
+) -> Seen {
     if let Some(off) = switched_off(local, at) {
         return off;
     }
     let Some(Some(units)) = units.get(at.region) else {
         let detail = format!("the supervisor of {} does not answer", at.region);
-        return (
-            if record.complete {
-                Status::Failed
-            } else {
-                Status::Pending
-            },
-            Some(detail),
-        );
+        return unseen(record, detail);
     };
     let unit = match id.kind {
         Kind::Network => Some(RELAY),
@@ -212,45 +218,43 @@ async fn status(
         Kind::Firewall | Kind::Volume => None,
     };
     let Some(unit) = unit else {
-        return (Status::Running, None);
+        return Seen::of(Status::Running, None);
     };
     let Some(seen) = units.iter().find(|seen| seen.host == at.host && seen.unit == unit) else {
         let detail = format!("{unit} is not known to the supervisor of {}", at.region);
-        return (
-            if record.complete {
-                Status::Failed
-            } else {
-                Status::Pending
-            },
-            Some(detail),
-        );
+        return unseen(record, detail);
     };
     match seen.state {
         UnitState::Ready => match (address, record.complete) {
             (Some(address), true) => looked_at(local, id, at, address, record).await,
-            _ => (Status::Running, None),
+            _ => Seen::of(Status::Running, None),
         },
-        UnitState::Starting => (Status::Pending, Some(local.why_not(at, seen))),
+        UnitState::Starting => Seen::of(Status::Pending, Some(local.why_not(at, seen))),
         UnitState::Stopped | UnitState::Backoff | UnitState::Stopping => {
-            (Status::Failed, Some(local.why_not(at, seen)))
+            Seen::of(Status::Failed, Some(local.why_not(at, seen)))
         }
     }
 }
 
-fn switched_off(local: &Local, at: At<'_>) -> Option<(Status, Option<String>)> {
+/// Nobody says how it is.
+fn unseen(record: &Record, detail: String) -> Seen {
+    let status = if record.complete {
+        Status::Failed
+    } else {
+        Status::Pending
+    };
+    Seen::of(status, Some(detail))
+}
+
+fn switched_off(local: &Local, at: At<'_>) -> Option<Seen> {
     local
         .is_off(at)
-        .then(|| (Status::Off, Some(format!("{} is switched off", at.host))))
+        .then(|| Seen::of(Status::Off, Some(format!("{} is switched off", at.host))))
 }
 
 /// Its process runs; whether it does its work only it can say.
-async fn looked_at(
-    local: &Local,
-    id: &ResourceId,
-    at: At<'_>,
-    address: Addresses,
-    record: &Record,
-) -> (Status, Option<String>) {
+async fn looked_at(local: &Local, id: &ResourceId, at: At<'_>, address: Addresses, record: &Record) -> Seen {
+    let mut role = None;
     let trouble = match id.kind {
         Kind::Network => network::fronts_trouble(address).await,
         Kind::Store if !http::is_fine(&store::health_url(address)).await => {
@@ -265,7 +269,10 @@ async fn looked_at(
                     spec: &spec,
                 };
                 match node.report().await {
-                    Ok(report) => usable::lacks(local, &node, &report).await,
+                    Ok(report) => {
+                        role = report.database.role;
+                        usable::lacks(local, &node, &report).await
+                    }
                     Err(error) => Some(format!("the guard does not answer: {error}")),
                 }
             }
@@ -273,9 +280,14 @@ async fn looked_at(
         },
         _ => None,
     };
-    match trouble {
-        None => (Status::Running, None),
-        Some(detail) => (Status::Failed, Some(detail)),
+    let status = if trouble.is_none() {
+        Status::Running
+    } else {
+        Status::Failed
+    };
+    Seen {
+        role,
+        ..Seen::of(status, trouble)
     }
 }
 

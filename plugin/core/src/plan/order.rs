@@ -8,7 +8,10 @@ use std::{
 use serde_json::Value;
 
 use super::{Action, draft::Draft, draft::Index, rules::Effect};
-use crate::resource::{BOOTSTRAP_FIELD, Kind, ResourceId};
+use crate::{
+    report::NodeRole,
+    resource::{BOOTSTRAP_FIELD, Kind, ResourceId},
+};
 
 /// For each draft, the drafts that must be finished before it.
 pub(super) fn edges(drafts: &[Draft], index: &Index) -> Vec<Vec<usize>> {
@@ -68,9 +71,11 @@ type Turn = (u8, bool, usize);
 type Group<'a> = (Kind, &'a str, &'a str);
 
 /// Restarts within a group, a database or the store happen one after another, so that most of it stays up:
-/// what is broken first, then replaced members, then replicas, the founder last.
+/// what is broken first, then replaced members, then replicas, the primary last. Of a database that is whoever its guard says;
+/// where nobody says so, and of the store, the founder.
 fn chain(drafts: &[Draft], before: &mut [Vec<usize>]) {
     let mut groups: BTreeMap<Group, Vec<Turn>> = BTreeMap::new();
+    let primaries = primaries(drafts);
     for (at, draft) in drafts.iter().enumerate() {
         let interrupts = match draft.action {
             Action::Update => draft.effect == Effect::Restart,
@@ -88,10 +93,17 @@ fn chain(drafts: &[Draft], before: &mut [Vec<usize>]) {
             _ => continue,
         };
         let founder = desired.spec.get(BOOTSTRAP_FIELD) == Some(&Value::Bool(true));
+        let leads = match primaries
+            .get(text("cluster"))
+            .filter(|_| draft.id.kind == Kind::Database)
+        {
+            Some(primary) => *primary == draft.id,
+            None => founder,
+        };
         let turn = match (draft.repair, draft.action) {
-            (true, _) => (0, !founder),
-            (_, Action::Replace) => (1, !founder),
-            _ => (2, founder),
+            (true, _) => (0, !leads),
+            (_, Action::Replace) => (1, !leads),
+            _ => (2, leads),
         };
         groups.entry(key).or_default().push((turn.0, turn.1, at));
     }
@@ -103,6 +115,24 @@ fn chain(drafts: &[Draft], before: &mut [Vec<usize>]) {
             }
         }
     }
+}
+
+/// Of each database, as observed. Two that both say so are left to the founder's rule: neither can be relied on.
+fn primaries<'a>(drafts: &[Draft<'a>]) -> BTreeMap<&'a str, &'a ResourceId> {
+    let mut found: BTreeMap<&str, Option<&ResourceId>> = BTreeMap::new();
+    for draft in drafts {
+        let live = draft.live.filter(|live| live.role == Some(NodeRole::Primary));
+        if let Some(cluster) = live.and_then(|live| live.spec.get("cluster")?.as_str()) {
+            found
+                .entry(cluster)
+                .and_modify(|it| *it = None)
+                .or_insert(Some(draft.id));
+        }
+    }
+    found
+        .into_iter()
+        .filter_map(|(cluster, id)| Some((cluster, id?)))
+        .collect()
 }
 
 /// Indices so that everything comes after what it waits for; otherwise as given. Edges that would close a circle

@@ -9,6 +9,7 @@ use crate::{
     desired,
     fixture::{applied, workspace},
     model::{Role, Workspace},
+    report::NodeRole,
     resource::Kind,
 };
 
@@ -152,6 +153,27 @@ fn a_setting_that_needs_a_restart_reaches_the_founder_last() {
     let steps = plan(&resources(&wanted), &all_live(&workspace()));
     assert_eq!(step(&steps, "us-pg-1").reason, "settings.work_mem unset → 8MB");
     assert_eq!(step(&steps, "us-pg-1").downtime, None, "read again while running");
+}
+
+#[test]
+fn after_a_failover_the_observed_primary_is_restarted_last() {
+    let mut wanted = workspace();
+    for region in &mut wanted.regions {
+        let settings = &mut region.databases[0].settings;
+        settings.insert("max_connections".into(), "200".into());
+    }
+    let mut live = all_live(&workspace());
+    for it in live.iter_mut().filter(|it| it.id.kind == Kind::Database) {
+        let leads = it.id.name == "eu-pg-1";
+        it.role = Some(if leads { NodeRole::Primary } else { NodeRole::Replica });
+    }
+    let steps = plan(&resources(&wanted), &live);
+    let last = place(&steps, "eu-pg-1");
+    assert!(last > place(&steps, "us-pg-1") && last > place(&steps, "asia-pg-1"));
+    assert!(
+        !has_changes(&plan(&resources(&workspace()), &live)),
+        "a role is no difference"
+    );
 }
 
 #[test]
