@@ -165,7 +165,7 @@ fn file(world: &World, region: &str) -> PathBuf {
 }
 
 /// The region's guard fails at each of these steps, once.
-fn fail_at(world: &World, region: &str, steps: &[&str]) {
+pub(crate) fn fail_at(world: &World, region: &str, steps: &[&str]) {
     let file = file(world, region);
     fs::write(&file, steps.join("\n")).expect("the file of fail points");
     // The guard, another user, strikes off what it has come to.

@@ -1,11 +1,12 @@
 //! What is refused: with a code, a reason and the next command, and nothing is changed by it.
 
-use std::fs;
-
 use ha_tests::Refused;
 use rustix::process::Signal;
 
-use crate::world::{REGION_HOSTS, Room, Scenario, World, host_of};
+use crate::{
+    points,
+    world::{REGION_HOSTS, Room, Scenario, World, host_of},
+};
 
 pub(crate) const ROOM: Room = Room {
     name: "refusals",
@@ -53,12 +54,16 @@ fn a_wrong_target(world: &World) -> String {
     refuses(world, "ha failover", "ha::failover::primary_up");
     refuses(world, "ha failover --accept-loss", "ha::failover::primary_up");
     refuses(world, "ha failover --fenced seen", "ha::argument::invalid");
-    // A region that may not lead: by the file that is given, before anything is provisioned from it.
+    // A region that may not lead: the file says so, before it is provisioned.
     let other = world.others()[0];
-    forbidding(world, other, |file| {
-        let command = format!("ha switchover --to {other} --workspace {file:?}");
-        refuses(world, &command, "ha::switchover::forbidden");
-        let said = world.rows(&format!("ha switchover --explain --workspace {file:?}"));
+    let field = format!("region_{} = {{\n", other.replace('-', "_"));
+    edited(world, &field, &format!("{field}    can_lead = false,\n"), || {
+        refuses(
+            world,
+            &format!("ha switchover --to {other}"),
+            "ha::switchover::forbidden",
+        );
+        let said = world.rows("ha switchover --explain");
         let row = said.iter().find(|row| row.is("region", other)).expect("a row each");
         assert!(row.text("reason").contains("can_lead"), "{row:?}");
     });
@@ -66,22 +71,11 @@ fn a_wrong_target(world: &World) -> String {
     "each with code, reason and next command".into()
 }
 
-/// The workspace with one region that may not lead, in a file beside the real one.
-fn forbidding(world: &World, region: &str, look: impl FnOnce(&str)) {
-    let field = format!("region_{} = {{\n", region.replace('-', "_"));
-    edited(world, &field, &format!("{field}    can_lead = false,\n"), look);
-}
-
-fn edited(world: &World, from: &str, to: &str, look: impl FnOnce(&str)) {
-    let text = fs::read_to_string(world.cluster.folder().join("workspace.ncl")).expect("workspace.ncl");
-    assert!(text.contains(from), "workspace.ncl has no {from}");
-    let folder = world.cluster.folder().join("edited");
-    fs::create_dir_all(&folder).expect("a folder");
-    fs::copy(world.cluster.folder().join("config.toml"), folder.join("config.toml")).expect("config.toml");
-    let file = folder.join("workspace.ncl");
-    fs::write(&file, text.replacen(from, to, 1)).expect("the edited file");
-    look(&file.display().to_string());
-    fs::remove_dir_all(&folder).expect("removed");
+/// While `look` looks, the workspace says something else than what was provisioned.
+fn edited(world: &World, from: &str, to: &str, look: impl FnOnce()) {
+    world.cluster.edit(from, to);
+    look();
+    world.cluster.edit(to, from);
 }
 
 /// Each rule of FAILOVER.md §5 is a finding of its own, and no primary is moved under such constants.
@@ -92,11 +86,11 @@ fn broken_timing(world: &World) {
         ("C4", "probe_failures = 30"),
     ] {
         let to = format!("timing = {{ profile = 'Near, {constants} }}");
-        edited(world, "timing = 'Near", &to, |file| {
-            let found = world.rows(&format!("ha check --workspace {file:?}"));
+        edited(world, "timing = 'Near", &to, || {
+            let found = world.rows("ha check");
             let told = found.iter().any(|row| row.0.to_string().contains(rule));
             assert!(told, "{constants} breaks {rule}, and ha check says only: {found:#?}");
-            let refused = unchanged(world, &format!("ha switchover --workspace {file:?}"));
+            let refused = unchanged(world, "ha switchover");
             assert!(
                 ["ha::agreement::timing", "ha::workspace::invalid"].contains(&refused.code.as_str()),
                 "{refused}"
@@ -151,21 +145,20 @@ fn a_pause_and_a_running_switchover(world: &World) -> String {
     }
     world.value("ha resume | ignore");
 
-    // A switchover that takes its time: the target's replay stands still, so that the log does not arrive.
+    // A switchover in the middle of which the leader's guard stands still.
+    let leader = world.leader();
     let [one, two] = world.others();
-    for process in world.processes(one, "database") {
-        if process.command().contains("walreceiver") {
-            process.signal(Signal::STOP);
-        }
-    }
+    points::fail_at(world, &leader, &["hand_over.checkpointed stop"]);
     let running = world.spawn(&format!("ha switchover --to {one} | last | to json --raw"));
-    world.value("wait until 'the switchover to begin' { if (ha lease | get 0.phase) == switching { [] } else { [no] } } --every 20ms");
+    world.value(
+        "wait until 'the switchover to begin' {
+             if (ha lease | get 0.phase) == switching { [] } else { [no] }
+         } --every 50ms --timeout 30sec",
+    );
     let refused = world.refused(&format!("ha switchover --to {two}"));
     assert_eq!(refused.code, "ha::switchover::running", "{refused}");
     assert!(refused.help.contains("ha switchover --to"), "{refused}");
-    for process in world.processes(one, "database") {
-        process.signal(Signal::CONT);
-    }
+    world.signal(&leader, "guard", Signal::CONT);
     let output = running.output();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(said.contains("done"), "it is done or undone: {said}");

@@ -40,16 +40,12 @@ fn the_last_commit_is_on_one_of_two_that_lag(world: &World) -> String {
         .sql(&primary, &format!("create table if not exists {table} (id int)"))
         .expect("a table");
     // First one of them stands still, then the other, so that each lacks something of the end but one has the very end.
-    let receivers = receivers(world, one);
-    receivers.iter().for_each(|it| it.signal(Signal::STOP));
+    receivers(world, one).iter().for_each(|it| it.signal(Signal::STOP));
     world
         .sql(&primary, &format!("{PLAIN}insert into {table} values (1)"))
         .expect("acknowledged by the other");
-    let verdict_region = two;
     // The other one, still: what is written now is acknowledged by nobody.
-    for process in self::receivers(world, two) {
-        process.signal(Signal::STOP);
-    }
+    receivers(world, two).iter().for_each(|it| it.signal(Signal::STOP));
     let mut waiting = world.session(&primary, &format!("{PLAIN}insert into {table} values (2)"));
     eventually("a commit that waits", SOON, || {
         let count = world.sql(
@@ -60,20 +56,13 @@ fn the_last_commit_is_on_one_of_two_that_lag(world: &World) -> String {
     });
     let epoch = world.epoch();
     world.value(&format!("fault kill region {primary} | ignore"));
-    for region in [one, two] {
-        // What was stopped is dead to the guard; a seal ends it. Those that hang go on only afterwards.
-        for process in self::receivers(world, region) {
-            process.signal(Signal::CONT);
-        }
-    }
+    // What lies in the lines' buffers for the one that is behind dies with its receiver; the other one wakes up.
+    receivers(world, one).iter().for_each(|it| it.signal(Signal::KILL));
+    receivers(world, two).iter().for_each(|it| it.signal(Signal::CONT));
     world.value(&format!("wait failover {epoch}"));
-    assert_eq!(
-        world.leader(),
-        verdict_region,
-        "only {verdict_region} had the last acknowledged commit"
-    );
+    assert_eq!(world.leader(), two, "only {two} had the last acknowledged commit");
     let rows = world.sql(
-        verdict_region,
+        two,
         &format!("select string_agg(id::text, ',' order by id) from {table}"),
     );
     assert!(rows.as_deref().is_ok_and(|it| it.starts_with('1')), "{rows:?}");
@@ -83,7 +72,7 @@ fn the_last_commit_is_on_one_of_two_that_lag(world: &World) -> String {
     world
         .sql(&world.leader(), &format!("drop table {table}"))
         .expect("dropped");
-    format!("{verdict_region} won, as the only one with the last commit")
+    format!("{two} won, as the only one with the last commit")
 }
 
 /// With the primary and the only one that had the last commit gone, the third alone is not enough: nothing happens, and
@@ -113,9 +102,8 @@ fn the_last_commit_is_on_one_that_is_gone(world: &World) -> String {
         world.signal(region, "guard", Signal::KILL);
         world.signal(region, "database", Signal::KILL);
     }
-    for process in receivers(world, behind) {
-        process.signal(Signal::CONT);
-    }
+    // Not what waits for it in the line's buffers.
+    receivers(world, behind).iter().for_each(|it| it.signal(Signal::KILL));
     world.value("sleep 6sec");
     let lease = world.lease();
     assert_ne!(lease.text("region"), behind, "one of three decided: {lease:?}");

@@ -1,6 +1,6 @@
 //! Planned changes of primary under bad conditions: bounded, then done or undone, and never two stopped nodes.
 
-use std::{path::PathBuf, process::Command};
+use std::{path::PathBuf, process::Command, time::Duration};
 
 use ha_tests::{Cluster, Row};
 use rustix::process::Signal;
@@ -53,18 +53,25 @@ fn a_replica_stalls(world: &World) -> String {
     let [one, two] = world.others();
     let mut figures = Vec::new();
     for (stalled, to) in [(one, one), (two, one)] {
-        for process in world.processes(stalled, "database") {
-            if process.command().contains("walreceiver") {
-                process.signal(Signal::STOP);
-            }
-        }
+        let receivers: Vec<_> = world.processes(stalled, "database");
+        let receivers: Vec<_> = receivers
+            .into_iter()
+            .filter(|it| it.command().contains("walreceiver"))
+            .collect();
+        receivers.iter().for_each(|it| it.signal(Signal::STOP));
         let (before, epoch) = (world.leader(), world.epoch());
-        let verdict = world.oracle(&format!(
-            "let last = try {{ ha switchover --to {to} | last }} catch {{|error| {{status: refused code: $error.details.code}} }}
-             fault thaw {stalled} database
-             wait whole
-             $last"
-        ));
+        let verdict = std::thread::scope(|scope| {
+            // Longer than a switchover may take before it is undone.
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_secs(14));
+                receivers.iter().for_each(|it| it.signal(Signal::CONT));
+            });
+            world.oracle(&format!(
+                "let last = try {{ ha switchover --to {to} | last }} catch {{|error| {{status: refused code: $error.details.code}} }}
+                 wait whole
+                 $last"
+            ))
+        });
         verdict.passes();
         figures.push(ended(world, &verdict.answer, &before, epoch, &verdict.to_string()));
     }

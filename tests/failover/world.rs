@@ -135,29 +135,29 @@ impl World {
         histories.map(|(_, value)| Row(value)).collect()
     }
 
-    /// Each timeline grew out of the one before it, and no number was given twice.
+    /// Each timeline grew out of an earlier one, no number was given twice, and none goes back behind where its parent
+    /// began. An epoch that ended before anybody followed it is a dead end: nobody acknowledged anything in it, which is
+    /// the oracle's to say.
     pub(crate) fn one_lineage(&self) {
         let history = self.history();
         assert!(!history.is_empty(), "the store has no history");
-        for pair in history.windows(2) {
-            let [before, after] = pair else { continue };
-            let number = |row: &Row, column: &str| {
-                row.number(column)
-                    .unwrap_or_else(|| panic!("{column} of {row:?} is no number"))
-            };
-            let (last, timeline) = (number(before, "timeline"), number(after, "timeline"));
+        let number = |row: &Row, column: &str| {
+            row.number(column)
+                .unwrap_or_else(|| panic!("{column} of {row:?} is no number"))
+        };
+        let start = |row: &Row| lsn(row.text("start")).unwrap_or_else(|| panic!("start of {row:?}"));
+        for (at, after) in history.iter().enumerate().skip(1) {
+            let timeline = number(after, "timeline");
             assert_eq!(
                 timeline,
                 number(after, "epoch"),
                 "a timeline has the number of its epoch: {after:?}"
             );
-            // Beyond the last one published: a promotion that its maker did not live to publish is part of the line.
             let parent = number(after, "parent");
-            assert!(
-                last <= parent && parent < timeline,
-                "two lines: {before:?}, then {after:?}"
-            );
-            let start = |row: &Row| lsn(row.text("start")).unwrap_or_else(|| panic!("start of {row:?}"));
+            assert!(parent < timeline, "it grew out of a later one: {after:?}");
+            // Not always one that is in here: a promotion may not have lived to be published.
+            let before = history[..at].iter().rfind(|it| number(it, "timeline") <= parent);
+            let before = before.unwrap_or_else(|| panic!("it grew out of nothing: {after:?}"));
             assert!(
                 start(before) <= start(after),
                 "a line that went back: {before:?}, then {after:?}"
