@@ -43,7 +43,7 @@ impl World {
             _ => self.random.range(8, 40) * SECOND,
         };
         let kind = [None, None, Some(Kind::Database), Some(Kind::Guard), Some(Kind::Store)][self.random.below(5)];
-        match self.random.below(22) {
+        match self.random.below(23) {
             0 | 1 => self.database_crashes(id),
             2 => self.freeze_database(id, long),
             3 => self.guard_crashes(id, long.min(15 * SECOND)),
@@ -65,6 +65,7 @@ impl World {
             19 if self.not_whole().is_none() => self.promote_by_hand(id),
             19 => self.database_crashes(id),
             20 => self.wipe(id),
+            21 => self.left_out(other, long),
             _ => self.database_and_guard_crash(id, long.min(10 * SECOND)),
         }
     }
@@ -90,6 +91,7 @@ impl World {
             }
         }
         self.set_pause(None);
+        self.exclude(None);
     }
 
     pub(crate) fn database_crashes(&mut self, id: Id) {
@@ -311,6 +313,22 @@ impl World {
         };
         self.note("a failover is asked for");
         self.apply(vec![(Key::Term, Some(Value::Term(Box::new(term.campaign(campaign)))))]);
+    }
+
+    /// `ha db voters --drop`, and `--add` later.
+    pub(crate) fn left_out(&mut self, id: Id, long: Time) {
+        self.exclude(Some(id));
+        self.after(long, |world| world.exclude(None));
+    }
+
+    fn exclude(&mut self, id: Option<Id>) {
+        let wanted = id.map(|it| NAMES[it].to_owned()).into_iter().collect();
+        let at = self.timestamp(0);
+        if let Some(term) = self.store.term().filter(|it| it.excluded != wanted) {
+            let next = term.with_excluded(wanted, "ops", at);
+            self.note(format_args!("left out of the voters: {id:?}"));
+            self.apply(vec![(Key::Term, Some(Value::Term(Box::new(next))))]);
+        }
     }
 
     pub(crate) fn paused(&mut self, long: Time) {

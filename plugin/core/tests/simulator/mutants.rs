@@ -8,7 +8,7 @@ use ha_core::{
 
 use crate::{
     setup, simulate,
-    world::{Flaws, Setup},
+    world::{Flaws, SECOND, Setup, World},
 };
 
 /// One observer is enough.
@@ -196,7 +196,6 @@ mod decisions {
 
     mutant! {
         a_campaign_on_one_vote: one_vote_is_enough, STRICT, 200;
-        voters_dropped_without_barrier: no_barrier, DEGRADE, 200;
         following_without_comparing_logs: follows_without_compare, STRICT, 200;
         serving_after_the_lease: serves_without_lease, ASYNC, 200;
         taking_a_lease_at_once: takes_at_once, ASYNC, 200;
@@ -207,6 +206,34 @@ mod decisions {
         promoting_with_empty_names: promotes_without_names, STRICT, 200;
         degrading_before_it_is_published: degrades_before_publishing, DEGRADE, 200;
     }
+}
+
+/// One replica is far behind, and the one that is not is left out of the voters.
+fn drops_the_only_one_that_has_it_all(change: fn(&Facts) -> Decision) -> Option<String> {
+    (0..10).find_map(|seed| {
+        let mut world = World::new(Setup {
+            mode: SyncMode::Strict,
+            profile: ha_core::model::TimingProfile::Near,
+            witness: false,
+            young: false,
+            decide: change,
+            ..setup(seed)
+        });
+        world.run_while(60 * SECOND, |world| world.not_whole().is_none());
+        world.network.spoil(0, 1, 2 * SECOND, 0);
+        world.run_for(5 * SECOND);
+        world.left_out(2, 20 * SECOND);
+        world.run_for(20 * SECOND);
+        world.oracle.broken
+    })
+}
+
+#[test]
+fn voters_dropped_without_barrier() {
+    assert_eq!(drops_the_only_one_that_has_it_all(decide), None);
+    let broken =
+        drops_the_only_one_that_has_it_all(no_barrier).expect("voters dropped without a barrier were not noticed");
+    assert!(broken.starts_with("I2"), "{broken}");
 }
 
 mod doing {

@@ -178,6 +178,9 @@ impl World {
         if before.chosen().is_none() && next.chosen().is_some() {
             self.check_choice(next);
         }
+        if next.epoch == before.epoch && next.acks > 0 && next.voters != before.voters {
+            self.check_voters(next);
+        }
         if next.phase == Phase::Active && before.phase == Phase::Sealing {
             self.check_publication(before, next);
         }
@@ -187,6 +190,38 @@ impl World {
                 world.check_published();
             }
         });
+    }
+
+    /// Whoever of the new voters could decide a campaign has, together, everything that was acknowledged.
+    fn check_voters(&mut self, next: &Term) {
+        let able = |id: &Id| {
+            let disk = &self.databases[*id].disk;
+            disk.exists && !disk.ruined && self.guards[*id].told_need.is_none()
+        };
+        let voters: Vec<Id> = next.voters.iter().filter_map(|it| id_of(it)).filter(able).collect();
+        let needed = next.seals_needed();
+        for some in 0..1_u32 << voters.len() {
+            let quorum: Vec<Id> = (0..voters.len())
+                .filter(|it| some & 1 << it != 0)
+                .map(|it| voters[it])
+                .collect();
+            if quorum.len() != needed {
+                continue;
+            }
+            let mut has = HashSet::new();
+            for id in &quorum {
+                let disk = &self.databases[*id].disk;
+                has.extend(disk.log[..disk.flushed].iter().map(|it| it.id));
+            }
+            let missing = self.oracle.acked.iter().filter(|it| !has.contains(it)).count();
+            if missing > 0 {
+                let names: Vec<&str> = quorum.iter().map(|it| NAMES[*it]).collect();
+                let voters = &next.voters;
+                return self.broken(format_args!(
+                    "I2: of the voters {voters:?} {names:?} may decide, and lack {missing} acknowledged writes"
+                ));
+            }
+        }
     }
 
     /// I9, by what the guards really said lately.
