@@ -1,5 +1,6 @@
 //! One file per command: arguments in, rows out, examples. No decisions.
 
+mod adopt;
 mod budget;
 mod check;
 mod db;
@@ -59,6 +60,7 @@ pub(crate) fn all() -> Vec<Box<dyn PluginCommand<Plugin = HaPlugin>>> {
         Box::new(rejoin::Rejoin),
         Box::new(lease::Lease),
         Box::new(quorum::Quorum),
+        Box::new(adopt::Adopt),
         Box::new(pause::Pause),
         Box::new(pause::Resume),
         Box::new(pause::Ack),

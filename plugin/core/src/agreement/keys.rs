@@ -48,6 +48,11 @@ impl Keys {
         self.key(&format!("ask/{node}"))
     }
 
+    /// A person's word that this is the store from now on.
+    pub fn adopted(&self) -> String {
+        self.key("adopted")
+    }
+
     pub fn histories(&self) -> String {
         self.key("history/")
     }

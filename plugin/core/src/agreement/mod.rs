@@ -4,6 +4,7 @@
 //! either derived from it or a report. The changes here are pure, so that the guards, the shell and the simulator
 //! make the same ones.
 
+mod adopted;
 mod ask;
 mod candidate;
 mod history;
@@ -14,6 +15,7 @@ mod term;
 #[cfg(test)]
 mod tests;
 
+pub use adopted::Adopted;
 pub use ask::Ask;
 pub use candidate::{Candidate, Standing, candidates};
 pub use history::{History, StepTook};

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use ha_core::agreement::Epoch;
 use ha_store::{Listing, StoreError};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
@@ -119,8 +120,14 @@ impl Agreement {
     pub(super) async fn list(&self) -> Result<Listing, StoreError> {
         let sent = self.clocks.now();
         // Both as of now: what is promised while the answer is on its way is no measure for it.
-        let (least, promised) = (self.known().revision(), self.promise().epoch);
+        let (mut least, promised) = (self.known().revision(), self.promise().epoch);
+        let generation = self.known().generation;
         let listing = self.cluster.store.list(self.cluster.keys.prefix()).await?;
+        if self.adopt(&listing, promised).await {
+            least = listing.revision;
+        } else if self.known().generation != generation {
+            return Ok(listing);
+        }
         let now = self.clocks.now();
         let news = {
             let mut known = self.known();
@@ -129,6 +136,31 @@ impl Agreement {
         };
         self.news(news);
         Ok(listing)
+    }
+
+    /// A store that went back in time is believed again if a person said so; that is on the disk first. True if it is.
+    async fn adopt(&self, listing: &Listing, promised: Epoch) -> bool {
+        let Some(adopted) = self.known().adopts(listing, promised) else {
+            return false;
+        };
+        let (store, revision) = (listing.cluster.clone(), listing.revision);
+        let kept = self.on_disk(move |file| file.adopt(&store, revision.0)).await;
+        if let Err(error) = kept {
+            tracing::error!(%error, "the store that was adopted is not believed yet");
+            return false;
+        }
+        tracing::warn!(
+            by = adopted.by,
+            why = adopted.why,
+            epoch = adopted.epoch,
+            "this store is the one from now on"
+        );
+        let now = self.clocks.now();
+        self.known().adopt(&listing.cluster, listing.revision, now);
+        // The watch was of the store before.
+        self.told.0.store(0, Ordering::Relaxed);
+        self.read_again();
+        true
     }
 
     /// False when there is nothing to remember yet, or it cannot be written.

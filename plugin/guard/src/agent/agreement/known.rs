@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ha_core::{
-    agreement::{Ask, Campaign, Epoch, Keys, Lease, Member, Node, Pause, Phase, Term},
+    agreement::{Adopted, Ask, Campaign, Epoch, Keys, Lease, Member, Node, Pause, Phase, Term},
     decide::{Seen, StoreView},
     model::Timing,
 };
@@ -34,6 +34,8 @@ pub(super) struct Known {
     revision: i64,
     cluster: Option<String>,
     went_back: Option<String>,
+    /// How often another store was adopted: answers that were asked for before are of the one before.
+    pub(super) generation: u64,
     /// When the last request was sent that needed the store's quorum and was answered; before one was, the beginning.
     answered: Moment,
     complete: bool,
@@ -73,6 +75,7 @@ impl Known {
             revision: remembered.revision,
             cluster: remembered.cluster,
             went_back: None,
+            generation: 0,
             answered: now,
             complete: false,
             as_of: BTreeMap::new(),
@@ -299,10 +302,38 @@ impl Known {
         }
     }
 
+    /// The word of a person that this store, which went back in time, is the one from now on.
+    pub(super) fn adopts(&self, listing: &Listing, promised: Epoch) -> Option<Adopted> {
+        self.went_back.as_ref()?;
+        let of = |key: &str| {
+            listing
+                .entries
+                .iter()
+                .find(|(it, _)| it == key)
+                .map(|(_, it)| &it.value)
+        };
+        let adopted: Adopted = serde_json::from_slice(of(&self.keys.adopted())?).ok()?;
+        let term: Term = serde_json::from_slice(of(&self.keys.term())?).ok()?;
+        adopted.holds(&listing.cluster, term.epoch, promised).then_some(adopted)
+    }
+
+    /// All that was known is forgotten, and this store is believed from `revision` on.
+    pub(super) fn adopt(&mut self, store: &str, revision: Revision, now: Moment) {
+        let remembered = Remembered {
+            cluster: Some(store.to_owned()),
+            revision: revision.0,
+        };
+        let generation = self.generation + 1;
+        *self = Self {
+            generation,
+            ..Self::new(&self.me, self.keys.clone(), remembered, now)
+        };
+    }
+
     /// The store shows no less than it has shown. Once it did, nothing is believed any more: its numbers grow again, and
     /// would soon look right.
     fn check(&mut self, listing: &Listing, least: Revision, promised: Epoch) {
-        const HELP: &str = "find out which node has the last writes, bring the store back, then start the guards anew";
+        const HELP: &str = "bring the right store back, or say that this is the one from now on: ha quorum adopt";
         if self.went_back.is_some() {
             return;
         }
@@ -343,7 +374,7 @@ impl Known {
         if epoch < promised && self.went_back.is_none() {
             self.went_back = Some(format!(
                 "the store is in epoch {epoch}, and this node has promised epoch {promised}: the store was restored from \
-                 an old copy; find out which node has the last writes, then start the guards anew"
+                 an old copy; bring the right one back, or say that this is the one from now on: ha quorum adopt"
             ));
         }
     }

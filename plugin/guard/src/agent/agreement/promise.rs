@@ -171,6 +171,18 @@ impl PromiseFile {
         })
     }
 
+    /// Another store, or an older state of it, is the one to compare with from now on: a person decided that. What this
+    /// node has promised stays.
+    pub(crate) fn adopt(&self, cluster: &str, revision: i64) -> Result<(), PromiseError> {
+        self.change(|stored| {
+            stored.store = Remembered {
+                cluster: Some(cluster.to_owned()),
+                revision,
+            };
+            Ok(())
+        })
+    }
+
     /// Held over the write: two changes cannot overtake each other on their way to the disk.
     fn change(&self, change: impl FnOnce(&mut Stored) -> Result<(), PromiseError>) -> Result<(), PromiseError> {
         let mut stored = self.lock();
