@@ -20,6 +20,10 @@ const SKIPPED: &[(&str, &str)] = &[
         "ha failover --accept-loss --fenced \"power is off, seen in the rack\"",
         "two of three regions would have to be lost first; a scenario of tests/failover does it",
     ),
+    (
+        "ha quorum adopt --why \"all three disks lost, restored from last night\"",
+        "refused while the store has not gone back in time",
+    ),
 ];
 
 /// Examples that run until Ctrl-C, and the same with an end.
