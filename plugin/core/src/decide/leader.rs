@@ -207,7 +207,9 @@ fn stopped(cycle: &mut Cycle<'_>, term: &Term, since: Duration) {
 fn hung(cycle: &mut Cycle<'_>, term: &Term) {
     let right = right(cycle, term);
     cycle.decision.allowed = Some(right.left.max(Duration::from_millis(1)));
-    if down::quorum(cycle.facts, &term.leader).is_ok() {
+    // A database that is being stopped for a switchover answers nobody either: that ends, or is undone, in its own time.
+    let stopping = term.phase == Phase::Switching && cycle.facts.store.switch_left.is_some_and(|left| !left.is_zero());
+    if !stopping && down::quorum(cycle.facts, &term.leader).is_ok() {
         give_away(
             cycle,
             term,
