@@ -1,11 +1,12 @@
 use std::collections::BTreeSet;
 
+use futures::future::join_all;
 use ha_core::{
-    agreement::{Adopted, Campaign, Epoch, Reason, seals_needed},
-    model::SyncMode,
+    agreement::{Adopted, Ancestor, Campaign, Reason, Remembered, seals_needed},
     report::AgreementReport,
     switch::{Refusal, World},
 };
+use ha_data::postgres::connect;
 use ha_store::{Revision, Swap, Write};
 use jiff::Timestamp;
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
@@ -14,7 +15,7 @@ use nu_protocol::{Example, Flag, IntoValue, LabeledError, PipelineData, Signatur
 use super::pause::{changed, record};
 use crate::{
     HaPlugin,
-    agreement::{Agreement, Look, Session, operation, swap},
+    agreement::{Agreement, Look, Node, Session, operation, swap},
     error::Failed,
     nu::{Count, args, table},
 };
@@ -92,13 +93,14 @@ that the store went back."
         let agreement = session.agreement.clone();
         let row = session.wait(async {
             let (look, world) = agreement.world().await?;
-            let plan = plan(&world)?;
+            let mut plan = plan(&world)?;
+            (plan.timeline, plan.lineage) = lineage(&agreement, plan.epoch).await?;
             if !dry_run {
                 adopt(&agreement, &look, &plan, &why).await?;
             }
             Ok(Row {
                 status: if dry_run { "planned" } else { "adopted" }.into(),
-                epoch: Count(plan.beyond + 1),
+                epoch: Count(plan.epoch + 1),
                 epoch_before: Count(look.term.epoch),
                 voters: plan.voters.into_iter().collect(),
                 acks: plan.acks,
@@ -113,20 +115,13 @@ that the store went back."
     }
 }
 
-struct Plan {
-    beyond: Epoch,
-    voters: BTreeSet<String>,
-    acks: u32,
-    mode: SyncMode,
-}
-
 /// By what the guards remember: the store is the one thing that cannot be asked.
-fn plan(world: &World) -> Result<Plan, Failed> {
+fn plan(world: &World) -> Result<Remembered, Failed> {
     let answers = || world.nodes.values().filter_map(|it| it.report.as_ref().ok());
     let frozen = answers().any(|it| !it.store.healthy);
     let told: Vec<&AgreementReport> = answers().filter_map(|it| it.agreement.as_ref()).collect();
     let promised = world.nodes.values().filter_map(|it| Some(it.member.as_ref()?.promised));
-    let beyond = told
+    let epoch = told
         .iter()
         .flat_map(|it| [it.promised, it.epoch])
         .chain(promised)
@@ -180,22 +175,75 @@ fn plan(world: &World) -> Result<Plan, Failed> {
             "bring them back: ha health, ha power on; then the same command again",
         )));
     }
-    Ok(Plan {
-        beyond,
+    Ok(Remembered {
+        epoch,
+        timeline: world.term.timeline,
+        lineage: world.term.lineage.clone(),
         voters,
         acks,
         mode,
     })
 }
 
+/// The newest timeline that any server's own files tell of, and where it came from. One beyond the last epoch is nobody's
+/// whom the guards made primary.
+async fn lineage(agreement: &Agreement, epoch: u64) -> Result<(u32, Vec<Ancestor>), Failed> {
+    let asked = agreement.nodes.iter().filter(|node| node.data && !node.off);
+    let answers = join_all(asked.map(|node| histories(agreement, node))).await;
+    let known = answers.into_iter().flatten().flatten();
+    let newest = known
+        .filter(|(timeline, _)| u64::from(*timeline) <= epoch)
+        .max_by_key(|it| it.0);
+    match newest {
+        Some(newest) => Ok(newest),
+        None if epoch <= 1 => Ok((1, Vec::new())),
+        None => Err(Failed::refused(Refusal::new(
+            "ha::agreement::no_lineage",
+            format!("no database tells where the timelines up to {epoch} came from"),
+            "bring the databases back first: ha health, ha lag; then the same command again",
+        ))),
+    }
+}
+
+/// Each timeline that this server knows the origin of; none of one that does not answer.
+async fn histories(agreement: &Agreement, node: &Node) -> Option<Vec<(u32, Vec<Ancestor>)>> {
+    let options = agreement.session(node.postgres.as_deref()?, "ha adopt")?;
+    let asked = async {
+        let session = connect(&options).await.ok()?;
+        session
+            .query(
+                "select name, pg_read_file('pg_wal/' || name) from pg_ls_waldir() where name like '%.history'",
+                &[],
+            )
+            .await
+            .ok()
+    };
+    let rows = tokio::time::timeout(agreement.timeout, asked).await.ok()??;
+    let read = |(name, text): (String, String)| {
+        let timeline = u32::from_str_radix(name.strip_suffix(".history")?, 16).ok()?;
+        let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let ancestors = lines.filter_map(|line| {
+            let mut words = line.split_whitespace();
+            Some(Ancestor {
+                timeline: words.next()?.parse().ok()?,
+                ended: words.next()?.parse().ok()?,
+            })
+        });
+        let ancestors: Vec<Ancestor> = ancestors.collect();
+        // A placeholder only keeps its number from being given twice.
+        (!ancestors.is_empty()).then_some((timeline, ancestors))
+    };
+    Some(rows.iter().filter_map(|row| read((row.get(0), row.get(1)))).collect())
+}
+
 /// The word first, which means nothing before the term is where it says.
-async fn adopt(agreement: &Agreement, look: &Look, plan: &Plan, why: &str) -> Result<(), Failed> {
+async fn adopt(agreement: &Agreement, look: &Look, plan: &Remembered, why: &str) -> Result<(), Failed> {
     let store = &agreement.cluster.store;
     let key = agreement.cluster.keys.adopted();
     let now = Timestamp::now();
     let adopted = Adopted {
         store: store.list(agreement.cluster.keys.prefix()).await?.cluster,
-        epoch: plan.beyond + 1,
+        epoch: plan.epoch + 1,
         by: agreement.by.clone(),
         why: why.to_owned(),
         at: now,
@@ -222,9 +270,7 @@ async fn adopt(agreement: &Agreement, look: &Look, plan: &Plan, why: &str) -> Re
         chosen: None,
         op: Some(operation("adopt", &agreement.by)),
     };
-    let next = look
-        .term
-        .adopt(plan.beyond, plan.voters.clone(), plan.acks, plan.mode, campaign);
+    let next = look.term.adopt(plan.clone(), campaign);
     if swap(agreement, look, &next, &[(&key, seen)]).await? {
         Ok(())
     } else {

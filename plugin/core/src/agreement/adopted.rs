@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Campaign, Epoch, Node, Term};
+use super::{Ancestor, Campaign, Epoch, Node, Term};
 use crate::model::SyncMode;
 
 /// `adopted`: the store went back in time, every guard stands still, and a person decided that this one is the store
@@ -26,17 +26,33 @@ impl Adopted {
     }
 }
 
+/// What everybody else knows and an old copy of the store does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    /// The highest epoch that anybody knows of.
+    pub epoch: Epoch,
+    /// Of the last primary, and where it came from: whoever is on none of them is an orphan.
+    pub timeline: u32,
+    pub lineage: Vec<Ancestor>,
+    /// All who may have acknowledged anything.
+    pub voters: BTreeSet<Node>,
+    /// What a commit waited for at least.
+    pub acks: u32,
+    pub mode: SyncMode,
+}
+
 impl Term {
     /// A term from an old copy, brought beyond all that has happened since: in a new epoch everybody seals, and the
-    /// furthest becomes primary. `beyond` is the highest epoch that anybody knows of, `voters` all who may have
-    /// acknowledged anything, `acks` what a commit waited for at least.
+    /// furthest becomes primary.
     #[must_use]
-    pub fn adopt(&self, beyond: Epoch, voters: BTreeSet<Node>, acks: u32, mode: SyncMode, campaign: Campaign) -> Self {
+    pub fn adopt(&self, remembered: Remembered, campaign: Campaign) -> Self {
         let mut base = self.clone();
-        base.epoch = beyond.max(self.epoch);
-        base.voters = voters;
-        base.acks = acks;
-        base.mode = mode;
+        base.epoch = remembered.epoch.max(self.epoch);
+        base.timeline = remembered.timeline;
+        base.lineage = remembered.lineage;
+        base.voters = remembered.voters;
+        base.acks = remembered.acks;
+        base.mode = remembered.mode;
         base.campaign(campaign)
     }
 }

@@ -15,7 +15,7 @@ mod term;
 #[cfg(test)]
 mod tests;
 
-pub use adopted::Adopted;
+pub use adopted::{Adopted, Remembered};
 pub use ask::Ask;
 pub use candidate::{Candidate, Standing, candidates};
 pub use history::{History, StepTook};
