@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    thread,
     time::Duration,
 };
 
@@ -51,15 +52,27 @@ fn two_switch_over_to_different_regions(world: &World) -> String {
 
 /// Beside the guards, who fail over by themselves: whoever is first, it is done once, and the others are told.
 fn two_fail_over_at_once(world: &World) -> String {
-    let (region, epoch) = (world.leader(), world.epoch());
-    world.value(&format!("fault kill region {region}"));
-    let shells = world
-        .others()
-        .map(|to| world.spawn(&telling(&format!("ha failover --to {to}"))));
-    let told = shells.map(Told::of);
-    let verdict = world.oracle(&format!(
-        "wait failover {epoch}; fault restore region {region}; wait whole"
-    ));
+    let (region, epoch, others) = (world.leader(), world.epoch(), world.others());
+    let gone = world.cluster.folder().join("region-is-gone");
+    let (verdict, told) = thread::scope(|scope| {
+        let judged = scope.spawn(|| {
+            world.oracle(&format!(
+                "fault kill region {region}; touch {gone:?}
+                 wait failover {epoch}; fault restore region {region}; wait whole"
+            ))
+        });
+        eventually("the region to be gone", Duration::from_secs(60), || {
+            if gone.exists() || judged.is_finished() {
+                Ok(())
+            } else {
+                Err("it is there".into())
+            }
+        });
+        let shells = others.map(|to| world.spawn(&telling(&format!("ha failover --to {to}"))));
+        let told = shells.map(Told::of);
+        (judged.join(), told)
+    });
+    let verdict = verdict.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     verdict.passes();
     for it in &told {
         assert!(it.done || it.refused(), "neither done nor told why: {it:?}");
@@ -69,7 +82,10 @@ fn two_fail_over_at_once(world: &World) -> String {
         (1..=3).contains(&epochs),
         "{epochs} epochs for one lost region and two people: {told:#?}"
     );
-    format!("{epochs} epochs, {} done", told.iter().filter(|it| it.done).count())
+    format!(
+        "{verdict}, {epochs} epochs, {} done",
+        told.iter().filter(|it| it.done).count()
+    )
 }
 
 /// At different rows of what it shows: finished or undone by the guards, one writable primary in either case.
