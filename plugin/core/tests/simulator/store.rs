@@ -54,6 +54,9 @@ pub(crate) enum Answer {
     Unknown,
 }
 
+/// What is done with an answer.
+type Callback = Box<dyn FnOnce(&mut World, Answer)>;
+
 pub(crate) struct Store {
     pub(crate) entries: Entries,
     pub(crate) revision: u64,
@@ -161,7 +164,6 @@ impl World {
     /// [`Answer::Unknown`] when none came in time.
     pub(crate) fn ask(&mut self, id: Id, ask: Ask, then: impl FnOnce(&mut Self, Answer) + 'static) {
         let answered = Rc::new(Cell::new(false));
-        type Callback = Box<dyn FnOnce(&mut World, Answer)>;
         let then: Rc<Cell<Option<Callback>>> = Rc::new(Cell::new(Some(Box::new(then))));
         let life = self.guards[id].life;
         let timeout = u64::try_from(self.guards[id].timing.call_timeout.as_micros()).unwrap_or(SECOND);
@@ -199,7 +201,7 @@ impl World {
     }
 
     /// At a member: by way of the leader, when there is one; otherwise later.
-    fn propose(&mut self, member: Id, ask: Ask, tries: u32, reply: Box<dyn FnOnce(&mut Self, Answer)>) {
+    fn propose(&mut self, member: Id, ask: Ask, tries: u32, reply: Callback) {
         if !self.member_up(member) || tries > 50 {
             return;
         }
