@@ -10,6 +10,7 @@ const ROOT = path self ..
 # A ratio above 1 is over budget. Numbers of one machine compare with numbers of the same machine only.
 @example "the table of the README" { ./scripts/bench.nu }
 @example "without bringing anything up" { ./scripts/bench.nu --only shell }
+@example "how long nobody can write" { ./scripts/bench.nu failover --runs 10 }
 def main [
     --runs (-r): int = 9                 # How often the fast ones are measured.
     --only (-o): string@[shell plan local]  # Only this part.
@@ -29,6 +30,132 @@ def main [
     $rows | each {|row|
         let ratio = if $row.budget == null { null } else { $row.measured / $row.budget | math round --precision 2 }
         $row | update measured { readable } | insert ratio $ratio
+    }
+}
+
+# Measure how long nobody can write when the primary's region is lost, frozen, cut off or handed over: clients of every
+# region write all the time, and the longest gap of those whose own region stands is taken. Medians of several runs, each
+# on a whole cluster. The last rows are for regions far apart, against what `ha budget` promises.
+@example "one of them" { ./scripts/bench.nu failover --only switchover --runs 3 }
+def "main failover" [
+    --runs (-r): int = 10
+    --only (-o): string@[kill_region freeze_database cut_region kill_database switchover rejoin far]  # Only this one.
+]: nothing -> table<what: string, measured: duration, worst: duration, budget: duration, ratio: float, lost: int, runs: int> {
+    let near = [kill_region freeze_database cut_region kill_database switchover]
+    let wanted = if $only == null { $near } else if $only == rejoin { [kill_region] } else { $near | where $it == $only }
+    let rows = if ($wanted | is-empty) { [] } else {
+        failover world Near 0ms {|| $wanted | each {|fault| outages $fault $runs (budget of $fault) "" } | flatten }
+    }
+    let far = if $only not-in [null far] { [] } else {
+        failover world Default 80ms {||
+            let promised = ha budget | where step == writes | get 0.promised
+            [kill_region freeze_database] | each {|fault| outages $fault $runs $promised ", 80 ms between regions" } | flatten
+        }
+    }
+    [...$rows ...$far]
+    | where {|row| $only in [null far] or $row.fault == $only }
+    | each {|row|
+        reject fault
+        | insert ratio ($row.measured / $row.budget | math round --precision 2)
+        | move ratio --after budget
+        | update measured { readable }
+        | update worst { readable }
+    }
+}
+
+def "budget of" [fault: string]: nothing -> duration {
+    match $fault {
+        kill_region => 3sec
+        freeze_database | cut_region => 4sec
+        kill_database => 2sec
+        switchover => 700ms
+    }
+}
+
+# One kind of fault, several times, each on a whole cluster.
+def outages [fault: string, runs: int, budget: duration, where: string]: nothing -> table {
+    let seen = 1..$runs | each {|run|
+        wait whole
+        let primary = ha lease | get 0.region
+        let others = ha regions | get region | where $it != $primary
+        let verdict = ha oracle --settle 90sec { suffer $fault $primary ($others | get ($run mod 2)) }
+        if $verdict.lost == null { error make --unspanned {msg: $"($fault): ($verdict.error)" code: "ha::bench::oracle"} }
+        let alone = $fault in [switchover kill_database]
+        {
+            outage: ($verdict.regions | where {|it| $alone or $it.region != $primary } | get longest_outage | math max)
+            lost: ($verdict.lost + $verdict.unexpected)
+            rejoin: $verdict.answer
+        }
+    }
+    let row = {
+        what: $"write outage, ($fault)($where)"
+        measured: ($seen.outage | math median)
+        worst: ($seen.outage | math max)
+        budget: $budget
+        lost: ($seen.lost | math sum)
+        runs: $runs
+        fault: $fault
+    }
+    if $fault != kill_region { return [$row] }
+    let back = {
+        what: $"the old primary streams again($where)"
+        measured: ($seen.rejoin | math median)
+        worst: ($seen.rejoin | math max)
+        budget: 15sec
+        lost: 0
+        runs: $runs
+        fault: rejoin
+    }
+    [$row $back]
+}
+
+# The fault and its end; gives back how long it took from the end of the fault until every replica streamed.
+def suffer [fault: string, primary: string, other: string]: nothing -> duration {
+    sleep 1sec
+    match $fault {
+        kill_region => (fault kill region $primary)
+        freeze_database => (fault freeze $primary database)
+        cut_region => (ha net cut --region $primary)
+        kill_database => (fault kill database $primary)
+        switchover => (ha switchover --to $other)
+    } | ignore
+    sleep (if $fault in [switchover kill_database] { 2sec } else { 8sec })
+    timeit {
+        match $fault {
+            kill_region => (fault restore region $primary)
+            freeze_database => (fault thaw $primary database)
+            cut_region => (heal $primary)
+            _ => null
+        } | ignore
+        wait streaming | ignore
+    }
+}
+
+# What the cut changed, without the delay that was there before.
+def heal [region: string]: nothing -> nothing { ha net set --region $region --no-cut | ignore }
+
+# A copy of the example with these clocks and this way between its regions, for as long as `measure` takes.
+def "failover world" [timing: string, delay: duration, measure: closure]: nothing -> table {
+    let folder = mktemp --directory --tmpdir ha-bench.XXXXXX
+    ^chmod 755 $folder
+    $env.HA_STATE_HOME = $folder | path join state
+    $env.HA_RUNTIME_DIR = $folder | path join run
+    cd (workspace in $folder)
+    open --raw workspace.ncl
+    | str replace --regex 'timing = .\w+' $"timing = '($timing)"
+    | str replace --regex 'failover = \{[^}]*\}' "failover = { cooldown_seconds = 0, daily_limit = 'Unlimited }"
+    | str replace 'rto_seconds' $"max_latency_ms = (if $delay == 0ms { 20 } else { 160 }),\n    rto_seconds"
+    | save --force workspace.ncl
+    let name = workspace name
+    try {
+        ha provision | rollout check
+        if $delay != 0ms { ha net set --delay $delay | ignore }
+        wait whole
+        do $measure
+    } finally {
+        ha destroy $name | ignore
+        cd /
+        rm --recursive --force $folder
     }
 }
 
