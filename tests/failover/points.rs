@@ -130,7 +130,12 @@ fn the_leader_s_guard_dies_at_every_step_of_a_switchover(world: &World) -> Strin
         let last = Row(verdict.answer.clone());
         let moved = world.leader() != region;
         match last.text("status") {
-            "undone" => assert_eq!((moved, world.epoch()), (false, epoch), "undone is as before: {last:?}"),
+            // Its guard is away for a moment, and its database is stopped: the others may have seen that as what it is.
+            "undone" => {
+                assert_eq!(last.number("epoch"), Some(epoch), "undone is as before: {last:?}");
+                let failed_over = world.epoch() == epoch + 1;
+                assert!(failed_over || (!moved && world.epoch() == epoch), "{last:?}");
+            }
             "done" => assert_eq!((moved, world.epoch()), (true, epoch + 1), "done is done once: {last:?}"),
             _ => panic!("{step}: neither done nor undone: {last:?}"),
         }
