@@ -50,13 +50,14 @@ fn strict(world: &World, what: &str) -> String {
 }
 
 /// Only the clocks, guard and deadman keep two from acknowledging at once here, and a failover may lose what no replica
-/// had. A database that was frozen is ended before anybody else may write.
+/// had. A database that was frozen is ended before anybody else may write, by its guard or by the deadman.
 fn without_acknowledgements(world: &World, what: &str) -> String {
     world.value("ha db sync-mode async | ignore; wait whole");
     let (region, epoch) = (world.leader(), world.epoch());
     let old: Process = postmaster(world, &region);
     let verdict = world.oracle(&format!(
-        "fault freeze {region} {what}; wait failover {epoch}; sleep 1sec; fault thaw {region} {what}; sleep 1sec; wait whole"
+        "fault freeze {region} {what}; wait gone {}; sleep 4sec; fault thaw {region} {what}; sleep 1sec; wait whole",
+        old.pid
     ));
     let told = world.lease().number("lost").unwrap_or_default();
     let failovers = world.epoch() - epoch;
@@ -69,15 +70,15 @@ fn without_acknowledgements(world: &World, what: &str) -> String {
         "{overlaps} times two acknowledged at once: {}",
         verdict.record.0
     );
-    assert_eq!(failovers, 1, "one failover");
-    assert!(!old.alive(), "the old primary was ended, not only forgotten");
+    // A guard that runs may as well have started its database again.
+    assert!(failovers <= 1, "{failovers} failovers for one fault");
     assert!(
         verdict.lost == 0 || told > 0,
         "{} writes lost, and the cluster says that nothing was: {}",
         verdict.lost,
         verdict.record.0
     );
-    format!("{verdict} ({told} bytes told)")
+    format!("{verdict} ({told} bytes told), {failovers} failovers")
 }
 
 /// Stopped until well after `take`, which is 5 s here; then it goes on.

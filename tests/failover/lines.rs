@@ -66,7 +66,7 @@ fn link_cut(world: &World, cut: &str) -> String {
         .replace("{other}", other)
         .replace("{third}", third);
     let verdict = world.oracle(&format!(
-        "let before = date now; {cut} | ignore; sleep 6sec; ha net heal | ignore; let cut = (date now) - $before
+        "let before = date now; {cut} | ignore; sleep 4sec; ha net heal | ignore; let cut = (date now) - $before
          sleep 1sec; wait whole; $cut"
     ));
     verdict.passes();
@@ -95,16 +95,13 @@ fn a_flapping_line_is_taken_for_one_failure(world: &World) -> String {
     let epoch = world.epoch();
     let verdict = world.oracle(&format!(
         "ha net cut --region (primary) | ignore; wait failover {epoch}; ha net heal | ignore; wait whole
-         let said = 1..2 | each {{
-             ha net cut --region (primary) | ignore
-             sleep 5sec
-             let blocked = ha status | get blocked
-             ha net heal | ignore
-             sleep 1500ms
-             $blocked
-         }}
+         ha net cut --region (primary) | ignore
+         sleep 4sec
+         let said = ha status | get blocked
+         ha net heal | ignore
+         sleep 1sec
          wait whole
-         $said | flatten | compact"
+         $said | compact"
     ));
     let after = world.epoch();
     world.cluster.edit(WITH, WITHOUT);
