@@ -142,6 +142,11 @@ impl Timing {
         broken.map(|(rule, _, says)| (rule, says)).collect()
     }
 
+    /// A primary that lives writes something each second, so a replica that has heard nothing for longer hears nothing.
+    pub fn stream_patience(&self) -> Duration {
+        Duration::from_secs(1) + self.probe_timeout
+    }
+
     /// Until an observer that hears nothing at all says so.
     pub fn detect(&self) -> Duration {
         self.probe_interval * self.probe_failures + self.probe_timeout

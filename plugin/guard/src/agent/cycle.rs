@@ -136,6 +136,12 @@ impl Cycle {
         };
         let facts = facts::assemble(&self.settings, around, &snapshot);
         let decision = facts.as_ref().map(decide).unwrap_or_default();
+        if snapshot.need.is_none()
+            && let Some(need) = decision.need.as_ref().filter(|it| it.copy)
+        {
+            // A log that no campaign made stays one, also when its timeline's number is given to another.
+            state.memory.set_need(Some(need.clone()));
+        }
         let doing = self.running.as_ref().map(|it| jobs::name(&it.action));
         state.decide(Decided {
             decision: decision.clone(),
@@ -401,7 +407,7 @@ fn eyes(settings: &Settings, snapshot: &Snapshot) -> (Verdict, Option<Stream>) {
             node,
             epoch,
             silence,
-            progressing: silence.is_some_and(|silence| silence <= settings.timing.sender_patience()),
+            progressing: silence.is_some_and(|silence| silence <= settings.timing.stream_patience()),
         })
     });
     (own, stream)

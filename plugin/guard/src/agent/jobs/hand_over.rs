@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use ha_core::{agreement::Phase, lsn::Position};
-use ha_data::postgres::{self, ClusterState};
+use ha_data::postgres::{self, ClusterState, Control};
 use tokio::time::sleep;
 
 use super::Task;
@@ -19,6 +19,8 @@ const LEAST: Duration = Duration::from_secs(1);
 const ASK: Duration = Duration::from_millis(3);
 /// For its first answer; a busy machine is no reason to undo anything.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
+/// Between two looks at a database that takes its time to stop.
+const LOOK: Duration = Duration::from_millis(100);
 /// A replica that does not answer holds up a stop for as long.
 const STALLED: Duration = Duration::from_secs(2);
 
@@ -82,13 +84,7 @@ async fn work(task: &Task<'_>, to: &str, until: Instant) -> anyhow::Result<()> {
 
     let began = Instant::now();
     let budget = left(until)?;
-    guard.keeper.stop(budget - budget / 4).await?;
-    let control = postgres::control(&config.postgres).await?;
-    anyhow::ensure!(
-        control.state == ClusterState::ShutDown,
-        "the database did not stop cleanly within {} ms",
-        (budget - budget / 4).as_millis()
-    );
+    let (control, ended) = stop(task, budget - budget / 4).await?;
     task.step(next, "stop", began);
     fail::point("hand_over.stopped");
 
@@ -109,6 +105,13 @@ async fn work(task: &Task<'_>, to: &str, until: Instant) -> anyhow::Result<()> {
     };
     task.step(next, "catch up", began);
     fail::point("hand_over.caught_up");
+    if !ended {
+        // Nothing but its archiver is left, which begins again with the next start.
+        guard.keeper.fence(config.failover.timing.fence_budget).await?;
+    }
+    // Before the swap: whoever starts it by hand after that must get no commit acknowledged. The promise comes after it,
+    // or undoing this would look as if the store had gone back.
+    postgres::prepare_sealed_start(&config.postgres).await?;
 
     let look = guard.agreement.look();
     match guard.agreement.hand_over(&look.basis, stopped_at, reached).await {
@@ -145,6 +148,35 @@ async fn work(task: &Task<'_>, to: &str, until: Instant) -> anyhow::Result<()> {
         None,
     );
     Ok(())
+}
+
+/// The shutdown checkpoint is written; whether all processes have ended, too. An archiver whose command takes long is
+/// not waited for.
+async fn stop(task: &Task<'_>, within: Duration) -> anyhow::Result<(Control, bool)> {
+    let guard = task.guard;
+    let config = &guard.state.config.postgres;
+    let stopping = guard.keeper.stop(within);
+    tokio::pin!(stopping);
+    let (control, ended) = loop {
+        tokio::select! {
+            stopped = &mut stopping => {
+                stopped?;
+                break (postgres::control(config).await?, true);
+            }
+            () = sleep(LOOK) => {
+                let control = postgres::control(config).await?;
+                if control.state == ClusterState::ShutDown {
+                    break (control, false);
+                }
+            }
+        }
+    };
+    anyhow::ensure!(
+        control.state == ClusterState::ShutDown,
+        "the database did not stop cleanly within {} ms",
+        within.as_millis()
+    );
+    Ok((control, ended))
 }
 
 fn left(until: Instant) -> anyhow::Result<Duration> {
