@@ -42,9 +42,15 @@ export def "cut link" [one: string, other: string]: nothing -> nothing {
     ha net cut --from $other --to $one | ignore
 }
 
-# None of these processes runs any more.
+# None of these processes runs any more. One that is dead and not collected by its parent, which may be frozen, is gone.
 export def "wait gone" [...pids: int]: nothing -> nothing {
     wait until "processes to end" {
-        $pids | where {|pid| $"/proc/($pid)" | path exists } | each {|pid| $"process ($pid) runs" }
+        $pids | where {|pid| runs $pid } | each {|pid| $"process ($pid) runs" }
     } --timeout 1min --every 100ms
+}
+
+def runs [pid: int]: nothing -> bool {
+    # The state is the first field after the name, which stands in brackets.
+    let stat = try { open --raw $"/proc/($pid)/stat" } catch { "" }
+    $stat != "" and ($stat | split row ") " | last | split row " " | first) not-in [Z X]
 }
