@@ -23,7 +23,8 @@ fn a_failover_needs_the_votes_of_a_majority() {
 
 #[test]
 fn what_forbids_a_failover_is_told() {
-    let cases: [(&str, fn(&mut Facts)); 6] = [
+    type Change = fn(&mut Facts);
+    let cases: [(&str, Change); 6] = [
         ("ha::failover::paused", |it| it.store.pause = Some(pause())),
         ("ha::failover::manual", |it| it.settings.policy.automatic = false),
         ("ha::failover::ack", |it| it.store.automatic_today = 3),

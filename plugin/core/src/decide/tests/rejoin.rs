@@ -21,7 +21,7 @@ fn a_replica_follows_the_new_primary_only_if_all_it_has_is_its_log_too() {
         node: "b".into(),
         epoch: 2,
     };
-    assert_eq!(actions(&epoch_two("c", at(1, 100))), [follow.clone()]);
+    assert_eq!(actions(&epoch_two("c", at(1, 100))), std::slice::from_ref(&follow));
     let facts = epoch_two("c", at(1, 101));
     // Others must have been told before anything is thrown away.
     assert_eq!((actions(&facts), blocked(&facts)), (vec![], ""));
