@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ha_core::switch::{Ending, Kind, Progress, Snapshot, Waits};
+use ha_core::switch::{Ending, Kind, Progress, Snapshot, Waits, standing};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -248,15 +248,26 @@ impl Follow {
             ..Row::new("measured", self.agreement.region_of(&term.leader), "done").took(self.started.elapsed())
         };
         match progress.ending() {
-            Some(Ending::Undone { why }) => Row {
-                status: "undone".into(),
-                lost: Some(Bytes(0)),
-                detail: Some(format!("{} is primary as before", term.leader)),
-                error: Some(why.clone()),
-                code: Some("ha::switchover::undone".into()),
-                help: Some("nothing has changed; see what stands in the way: ha switchover --explain".into()),
-                ..row
-            },
+            Some(Ending::Undone { why }) => {
+                let as_before = term.epoch == self.operation.epoch;
+                let help = if as_before {
+                    "nothing has changed; see what stands in the way: ha switchover --explain"
+                } else {
+                    "see who leads, and what was done: ha lease, ha events"
+                };
+                Row {
+                    status: "undone".into(),
+                    lost: match as_before {
+                        true => Some(Bytes(0)),
+                        false => history.and_then(|it| it.lost_bytes).map(Bytes),
+                    },
+                    detail: Some(standing(self.operation.epoch, term, history)),
+                    error: Some(why.clone()),
+                    code: Some("ha::switchover::undone".into()),
+                    help: Some(help.into()),
+                    ..row
+                }
+            }
             _ => Row {
                 lost: history.and_then(|it| it.lost_bytes).map(Bytes),
                 detail: Some(

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    agreement::{Epoch, History, Member, Node, Phase, SwitchOutcome, Term},
+    agreement::{Epoch, History, Member, Node, Phase, Reason, SwitchOutcome, Term},
     report::{DatabaseState, NodeRole},
 };
 
@@ -41,7 +41,7 @@ pub struct Milestone {
 pub enum Ending {
     /// `leader` is primary of `epoch`.
     Active { epoch: Epoch, leader: Node, timeline: u32 },
-    /// Everything is as before.
+    /// As before, unless somebody was made primary all the same: `standing` says it.
     Undone { why: String },
 }
 
@@ -299,6 +299,26 @@ impl Progress {
             detail,
         });
         self.last = at;
+    }
+}
+
+/// Who is primary after a switchover of `epoch` was undone. `newest` is the history of the newest epoch.
+pub fn standing(epoch: Epoch, term: &Term, newest: Option<&History>) -> String {
+    if term.epoch <= epoch {
+        return format!("{} is primary as before", term.leader);
+    }
+    let campaign = term.campaign.as_ref().map(|it| it.reason);
+    let reason = campaign.or_else(|| newest.filter(|it| it.epoch == term.epoch).map(|it| it.reason));
+    let between = match reason {
+        // One that went to another node than was asked for is told as its own error.
+        None | Some(Reason::First | Reason::Switchover) => "",
+        Some(Reason::PrimaryDown | Reason::DatabaseGone | Reason::Operator | Reason::Retry) => {
+            "a failover came between: "
+        }
+    };
+    match term.phase {
+        Phase::Sealing => format!("{between}nobody leads epoch {} yet", term.epoch),
+        Phase::Active | Phase::Switching => format!("{between}{} leads epoch {} now", term.leader, term.epoch),
     }
 }
 

@@ -60,6 +60,7 @@ fn member(node: &str, region: &str, leader: bool) -> Member {
         checkpointed: Some(7),
         need: None,
         stopped: false,
+        restarting: false,
         votes: NODES
             .iter()
             .map(|(node, _)| ((*node).to_owned(), Verdict::Up))

@@ -150,10 +150,38 @@ fn one_that_is_undone_says_why() {
     assert_eq!(store.look(&mut progress), []);
     assert!(progress.is_over());
     assert!(matches!(progress.ending(), Some(Ending::Undone { why }) if why.contains("in time")));
+    assert_eq!(standing(7, &store.term, None), "us-db-1 is primary as before");
     // Another one that was undone before is not this one.
     let mut other = Progress::new(Kind::Switchover, "2", 7, "us-db-1", Some("eu-db-1"));
     store.look(&mut other);
     assert!(!other.is_over());
+}
+
+#[test]
+fn a_failover_that_came_between_leaves_nothing_as_before() {
+    let mut store = Store::new();
+    let switching = store.term.begin_switch(switch()).expect("active");
+    let mut progress = Progress::new(Kind::Switchover, "1", 7, "us-db-1", Some("eu-db-1"));
+    store.term = switching.campaign(Campaign {
+        by: "asia-db-1".into(),
+        reason: Reason::PrimaryDown,
+        detail: "2 of 3 observers say that us-db-1 is down".into(),
+        automatic: true,
+        started_at: now(),
+        accept_loss: None,
+        wanted: None,
+        sealed: BTreeMap::new(),
+        chosen: None,
+        op: None,
+    });
+    store.look(&mut progress);
+    assert!(matches!(progress.ending(), Some(Ending::Undone { why }) if why.contains("2 of 3 observers")));
+    let told = standing(7, &store.term, None);
+    assert_eq!(told, "a failover came between: nobody leads epoch 8 yet");
+
+    let chosen = store.term.choose("asia-db-1", BTreeMap::new(), now()).expect("sealing");
+    store.term = chosen.publish("asia-db-1", Lsn(END), 7, &[], now()).expect("chosen");
+    assert_eq!(standing(7, &store.term, None), "asia-db-1 leads epoch 8 now");
 }
 
 #[test]
