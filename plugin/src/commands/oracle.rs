@@ -160,7 +160,9 @@ everywhere the closure runs; when they flow again, or --settle is over, the prim
 Null where the primary could not be asked. Of lost_ids, recovered_ids and unexpected_ids the first 20 are shown.
 overlaps are pairs of nodes that acknowledged at the same time, lineage is who acknowledged on which timeline. Moments
 (outage_at, at, first, last) are counted from the start. passed also demands that the closure did not fail and writes
-flow in the end; error says what did not. Ctrl-C ends the clients, and the run is judged all the same."
+flow in the end; error says what did not. answer is what the closure gave: a switchover that was undone is a row of it, and
+no reason to fail, since the writes are judged; the first error of its rows is said beside the record, on stderr.
+Ctrl-C ends the clients, and the run is judged all the same."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -228,6 +230,9 @@ flow in the end; error says what did not. Ctrl-C ends the clients, and the run i
             Done::Acted(Err(raised)) => (Value::nothing(head), Some(raised)),
             Done::NeverFlowed(failed) => return Err(label(failed, head)),
         };
+        if let Some(error) = error_of(&answer) {
+            eprintln!("ha oracle: the closure ended, with an error in its answer: {error}");
+        }
         let errors = [
             raised
                 .as_ref()
@@ -403,6 +408,18 @@ async fn end(running: Running, keep: bool, within: Duration) -> Ended {
     }
 }
 
+/// The first in a column `error`: of a row that failed, or was undone.
+fn error_of(answer: &Value) -> Option<String> {
+    match answer {
+        Value::List { vals, .. } => vals.iter().find_map(error_of),
+        Value::Record { val, .. } => match val.get("error")? {
+            Value::String { val, .. } => Some(val.clone()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 fn one_line(error: &ShellError) -> String {
     match error {
         ShellError::LabeledError(error) => error.msg.clone(),
@@ -495,5 +512,27 @@ impl RegionRow {
             p99: shown(verdict.p99),
             slowest: shown(verdict.slowest),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nu_protocol::record;
+
+    use super::*;
+
+    #[test]
+    fn an_undone_switchover_is_not_hidden_in_the_answer() {
+        let here = Span::test_data();
+        let row = |status: &str, error: Value| {
+            Value::test_record(record! { "status" => Value::test_string(status), "error" => error })
+        };
+        let done = row("done", Value::nothing(here));
+        let undone = row("undone", Value::test_string("eu-db-1 did not get all of it"));
+        assert_eq!(error_of(&Value::test_list(vec![done.clone()])), None);
+        let told = Value::test_list(vec![done, undone.clone()]);
+        assert_eq!(error_of(&told).as_deref(), Some("eu-db-1 did not get all of it"));
+        assert_eq!(error_of(&undone).as_deref(), Some("eu-db-1 did not get all of it"));
+        assert_eq!(error_of(&Value::nothing(here)), None);
     }
 }
