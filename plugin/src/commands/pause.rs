@@ -274,7 +274,8 @@ impl PluginCommand for Ack {
 
     fn extra_description(&self) -> &str {
         "After an automatic failover there is none for failover.cooldown_seconds, doubled for each further one within a day,
-and after failover.daily_limit of them none until a person says ha ack. ha status tells when this is why nothing happens."
+and after failover.daily_limit of them none until a person says ha ack. The cooldown counts from when the present primary
+took over, so a planned switchover begins it anew. ha status tells when this is why nothing happens."
     }
 
     fn search_terms(&self) -> Vec<&str> {

@@ -67,7 +67,7 @@ promises what async does; the fallback is published first, an alert and a row, n
 async: commits wait for nobody. A failover loses what the new primary had not received (shown before and counted after); two
 servers never acknowledge at once if clocks run right and the guard, its deadman or the watchdog gets to run.
 In no mode: a transaction whose client lost the connection may be there or not; a session that sets synchronous_commit to off
-or local leaves strict mode (ha check looks for roles and databases that do).
+or local leaves strict mode (the guards look for roles and databases that do, and say so).
 Without a mode it is a look. With one, a row per part as it holds: published weaker before, stronger after it is enforced.
 workspace.ncl declares what a new cluster begins with; this changes the one that runs."
     }
