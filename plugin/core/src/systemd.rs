@@ -3,7 +3,7 @@
 //! There is none for PostgreSQL: only the guard starts it, after it has looked who leads. After a reboot nothing that
 //! can be written to comes up by itself.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::agent::GuardConfig;
 
@@ -27,6 +27,34 @@ pub struct Unit {
 
 pub const GUARD: &str = "ha-guard.service";
 pub const DEADMAN: &str = "ha-deadman.service";
+
+impl Default for Install<'static> {
+    /// Beside the folders of [`on_server`]; the packages of PostgreSQL make this user.
+    fn default() -> Self {
+        Self {
+            program: Path::new("/usr/local/bin/ha-guard"),
+            config: Path::new("/etc/ha/guard.json"),
+            user: "postgres",
+        }
+    }
+}
+
+/// Where units are looked for.
+pub const FOLDER: &str = "/etc/systemd/system";
+
+/// The same node on a server of its own, where nobody else's files are: what lasts in `/var/lib/ha`, what is read by
+/// people in `/var/log/ha`, what a reboot removes in `/run/ha`.
+pub fn on_server(config: &GuardConfig) -> GuardConfig {
+    let mut config = config.clone();
+    let run = Path::new("/run/ha").join(&config.workspace);
+    config.postgres.data_dir = PathBuf::from("/var/lib/ha/postgres");
+    config.postgres.log_file = PathBuf::from("/var/log/ha/postgres.log");
+    config.postgres.socket_dir.clone_from(&run);
+    config.events = PathBuf::from("/var/log/ha/events.jsonl");
+    config.failover.promise = PathBuf::from("/var/lib/ha/promise.json");
+    config.failover.runtime_dir = run;
+    config
+}
 
 /// The deadman first: it is there before the guard is.
 pub fn units(config: &GuardConfig, install: &Install) -> [Unit; 2] {
@@ -227,6 +255,17 @@ mod tests {
         );
         assert!(guard.text.contains("ReadWritePaths=/var/lib/ha /var/log/ha\n"));
         assert!(deadman.text.contains("Before=ha-guard.service\n"));
+    }
+
+    #[test]
+    fn on_a_server_of_its_own_nothing_lies_in_a_home_folder() {
+        let units = units(&on_server(&config("/root/run")), &Install::default());
+        for unit in &units {
+            assert!(!unit.text.contains("/root"), "{}", unit.text);
+            assert!(unit.text.contains("RuntimeDirectory=ha/shop\n"), "{}", unit.text);
+        }
+        let written = "ReadWritePaths=/var/lib/ha /var/log/ha\n";
+        assert!(units[1].text.contains(written), "{}", units[1].text);
     }
 
     #[test]

@@ -1,10 +1,13 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ha_cloud::{
     ProviderError,
     local::{Render as Source, Rendered},
 };
-use ha_core::agent::GuardConfig;
+use ha_core::{
+    agent::GuardConfig,
+    systemd::{self, Install},
+};
 use ha_data::DataError;
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
@@ -21,7 +24,7 @@ use crate::{
 
 pub(super) struct Render;
 
-const WHAT: &[&str] = &["haproxy", "postgres", "hba", "etcd", "guard"];
+const WHAT: &[&str] = &["haproxy", "postgres", "hba", "etcd", "guard", "unit"];
 
 #[derive(IntoValue)]
 struct Row {
@@ -43,7 +46,7 @@ impl PluginCommand for Render {
         args::signature(self.name())
             .param(
                 PositionalArg::new("what", SyntaxShape::String)
-                    .desc("haproxy, postgres, hba, etcd or guard")
+                    .desc("haproxy, postgres, hba, etcd, guard or unit")
                     .completion(Completion::new_list(WHAT))
                     .required(),
             )
@@ -63,11 +66,22 @@ impl PluginCommand for Render {
         "haproxy: haproxy.cfg of each balancer. postgres and hba: postgresql.conf and pg_hba.conf of each database. etcd: of each
 member of the store. guard: what each guard is told. Passwords are in files of their own and not shown.
 It is what ha provision writes from the workspace as it is now; before the first one, with the addresses that would be
-given out at this moment. path is where it is, or will be: a difference to the file there is a change to come."
+given out at this moment. path is where it is, or will be: a difference to the file there is a change to come.
+unit: the systemd units of guard and deadman, for a database server of its own; nothing on this machine uses them. They
+start /usr/local/bin/ha-guard with /etc/ha/guard.json as user postgres, and let it write to /var/lib/ha, /var/log/ha and
+/run/ha only. There is none for PostgreSQL: only the guard starts it."
     }
 
     fn search_terms(&self) -> Vec<&str> {
-        vec!["config", "haproxy.cfg", "postgresql.conf", "pg_hba.conf", "review"]
+        vec![
+            "config",
+            "haproxy.cfg",
+            "postgresql.conf",
+            "pg_hba.conf",
+            "systemd",
+            "service",
+            "review",
+        ]
     }
 
     fn examples(&self) -> Vec<Example<'_>> {
@@ -85,6 +99,11 @@ given out at this moment. path is where it is, or will be: a difference to the f
             Example {
                 example: "ha render hba | select region name text",
                 description: "Who may connect to each database",
+                result: None,
+            },
+            Example {
+                example: "ha render unit us-east | where path =~ deadman | get 0.text",
+                description: "The unit of the deadman, as text",
                 result: None,
             },
         ]
@@ -121,13 +140,14 @@ given out at this moment. path is where it is, or will be: a difference to the f
         let rendered = provider.render(source, &wanted).at(head)?.into_iter();
         let rows = rendered
             .filter(|it| region.as_deref().is_none_or(|region| it.id.region == region))
-            .map(|it| row(&what.item, it))
+            .flat_map(|it| rows(&what.item, it))
             .collect();
         Ok(table::<Row>(rows, &["text", "error"], head))
     }
 }
 
-fn row(what: &str, rendered: Rendered) -> Row {
+/// One, but two units for each guard.
+fn rows(what: &str, rendered: Rendered) -> Vec<Row> {
     let Rendered { id, path, text } = rendered;
     let shown = match what {
         "postgres" => of_postgres(text, "postgresql.conf", |config| {
@@ -136,19 +156,22 @@ fn row(what: &str, rendered: Rendered) -> Row {
         "hba" => of_postgres(text, "pg_hba.conf", |config| {
             ha_data::postgres::pg_hba_conf(&config.postgres)
         }),
-        _ => text.map(|text| (path, text)).map_err(|error| error.to_string()),
+        "unit" => of_systemd(text),
+        _ => text.map(|text| vec![(path, text)]).map_err(|error| error.to_string()),
     };
-    let (shown, error) = match shown {
-        Ok(shown) => (Some(shown), None),
-        Err(error) => (None, Some(error)),
+    let row = |shown: Option<(PathBuf, String)>, error| {
+        let (path, text) = shown.unzip();
+        Row {
+            region: id.region.to_string(),
+            name: id.name.clone(),
+            error,
+            text,
+            path,
+        }
     };
-    let (path, text) = shown.unzip();
-    Row {
-        region: id.region.to_string(),
-        name: id.name,
-        error,
-        text,
-        path,
+    match shown {
+        Ok(shown) => shown.into_iter().map(|it| row(Some(it), None)).collect(),
+        Err(error) => vec![row(None, Some(error))],
     }
 }
 
@@ -157,10 +180,21 @@ fn of_postgres(
     guard: Result<String, ProviderError>,
     file: &str,
     render: impl Fn(&GuardConfig) -> Result<String, DataError>,
-) -> Result<(PathBuf, String), String> {
-    let guard = guard.map_err(|error| error.to_string())?;
-    let config: GuardConfig =
-        serde_json::from_str(&guard).map_err(|error| format!("what the guard is told cannot be read: {error}"))?;
+) -> Result<Vec<(PathBuf, String)>, String> {
+    let config = told(guard)?;
     let text = render(&config).map_err(|error| error.to_string())?;
-    Ok((config.postgres.data_dir.join(file), text))
+    Ok(vec![(config.postgres.data_dir.join(file), text)])
+}
+
+/// What keeps the guard running where nobody provisions, and where its files are then.
+fn of_systemd(guard: Result<String, ProviderError>) -> Result<Vec<(PathBuf, String)>, String> {
+    let config = systemd::on_server(&told(guard)?);
+    let units = systemd::units(&config, &Install::default()).into_iter();
+    let folder = Path::new(systemd::FOLDER);
+    Ok(units.map(|it| (folder.join(it.name), it.text)).collect())
+}
+
+fn told(guard: Result<String, ProviderError>) -> Result<GuardConfig, String> {
+    let guard = guard.map_err(|error| error.to_string())?;
+    serde_json::from_str(&guard).map_err(|error| format!("what the guard is told cannot be read: {error}"))
 }

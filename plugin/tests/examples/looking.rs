@@ -109,6 +109,21 @@ fn configurations_can_be_reviewed_before_anything_is_made() {
             assert!(!text(row, "text").is_empty(), "{what}");
         }
     }
+    let units = shell.rows("ha render unit us-east");
+    let files: Vec<_> = units.iter().map(|it| text(it, "path")).collect();
+    let folder = "/etc/systemd/system";
+    assert_eq!(
+        files,
+        [
+            format!("{folder}/ha-deadman.service"),
+            format!("{folder}/ha-guard.service")
+        ]
+    );
+    for row in &units {
+        assert_eq!(text(row, "error"), "");
+        let own = shell.folder.path().display().to_string();
+        assert!(!text(row, "text").contains(&own), "a server has files of its own");
+    }
     let rows = shell.rows("ha render haproxy us-east");
     assert_eq!(rows.len(), 1);
     assert!(text(&rows[0], "text").contains("option httpchk GET /health"));
