@@ -98,7 +98,7 @@ def round [number: int, plan: record]: nothing -> record {
         fault: $plan.fault
         region: (if $plan.fault in [kill_replica] { $target } else { $primary })
         took: ((date now) - $started)
-        longest_outage: ($answer.longest_outage? | default 0sec)
+        longest_outage: ($answer | outage of $plan.fault $primary $target)
         acknowledged: ($answer.ok? | default 0)
         unknown: ($answer.unknown? | default 0)
         lost: ($answer.lost? | default 0)
@@ -109,6 +109,18 @@ def round [number: int, plan: record]: nothing -> record {
         whole: $whole.took
         error: ([$answer.error? $whole.error] | compact | str join "; " | if ($in | is-empty) { null } else { $in })
     }
+}
+
+# The longest gap between two acknowledged writes, of clients whose own region was neither gone nor cut from the primary.
+def "outage of" [fault: string, primary: string, other: string]: record -> duration {
+    let excused = match $fault {
+        kill_region | cut_region | flap => [$primary]
+        two_faults => [$primary $other]
+        kill_replica | cut_link | cut_one_way => [$other]
+        kill_haproxy => [$primary]
+        _ => []
+    }
+    $in.regions? | default [] | where region not-in $excused | get longest_outage | append 0sec | math max
 }
 
 # Whatever a plan of one fault says, done.

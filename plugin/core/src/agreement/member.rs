@@ -103,6 +103,9 @@ pub struct Member {
     pub need: Option<Need>,
     /// No process of its database runs: nothing of it writes.
     pub stopped: bool,
+    /// The leader's guard is bringing its database back, and gives the role away by itself when that takes too long.
+    #[serde(default)]
+    pub restarting: bool,
     /// What this observer says of the others (and of itself).
     pub votes: BTreeMap<Node, Verdict>,
     /// The long work it is at.

@@ -34,7 +34,7 @@ pub enum Action {
     },
     /// This node is primary on the epoch's timeline.
     Publish,
-    /// Voters and acknowledgements; in the order of FAILOVER.md §4. The same ones again make sure that an earlier swap
+    /// Voters and acknowledgements; in the order of protocol §4. The same ones again make sure that an earlier swap
     /// whose answer was lost can no longer take effect.
     SetVoters {
         voters: BTreeSet<Node>,
@@ -57,7 +57,7 @@ pub enum Action {
     StartPrimary {
         names: String,
     },
-    /// No process of the database is left, fast: level 2 of FAILOVER.md §9; what is left on disk acknowledges nothing.
+    /// No process of the database is left, fast: level 2 of protocol §9; what is left on disk acknowledges nothing.
     Fence,
     /// As [`Action::Fence`], and the data is marked as ruined: it was made primary outside any campaign, so its timeline
     /// may bear the number of another one. Only copied anew.
@@ -147,11 +147,12 @@ pub struct Decision {
     /// The database may go on as primary for so long without another decision; none when it is no primary. What the
     /// deadman process is told.
     pub allowed: Option<Duration>,
-    /// The database may be writing at any moment from now: the report must not say that nothing of it runs.
+    /// The leader's database is being brought back and may be writing at any moment from now: the report must not say that
+    /// nothing of it runs, and others wait.
     pub may_write: bool,
     /// Its data must be rebuilt before it can follow; told to the leader, who drops it from the voters first. A node in
     /// need does not count as sealed.
     pub need: Option<Need>,
-    /// Things a person should know, by alert name (FAILOVER.md §20).
+    /// Things a person should know, by alert name (protocol §20).
     pub alerts: Vec<(&'static str, String)>,
 }

@@ -1,4 +1,4 @@
-//! Whether the primary is gone, and whether anybody may act on it (FAILOVER.md §6).
+//! Whether the primary is gone, and whether anybody may act on it (protocol §6).
 
 use std::time::Duration;
 
@@ -58,6 +58,21 @@ pub(super) fn run(cycle: &mut Cycle<'_>, term: &Term) {
     let why = format!("{votes} of {observers} observers say that {leader} is down");
     if term.phase == Phase::Switching && !abandoned(facts, term) {
         return;
+    }
+    let told = facts
+        .store
+        .members
+        .get(leader)
+        .filter(|seen| seen.age <= patience(facts));
+    if told.is_some_and(|seen| seen.member.restarting) {
+        return cycle.block(
+            "ha::failover::restarting",
+            format!(
+                "{why}; its own guard is bringing it back, and gives the role away after {} s",
+                facts.settings.policy.restart_budget.as_secs()
+            ),
+            "it is over by itself",
+        );
     }
     if cycle.paused(&why) {
         return;

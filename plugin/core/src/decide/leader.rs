@@ -28,7 +28,9 @@ pub(super) fn run(cycle: &mut Cycle<'_>, term: &Term) {
         // Whether it hangs or is only slow, the votes tell: this guard's own is among them.
         (Process::Running, None) => hung(cycle, term),
         (Process::Starting { since }, _) => {
-            if since >= cycle.facts.settings.policy.restart_budget {
+            if since < cycle.facts.settings.policy.restart_budget {
+                cycle.decision.may_write = true;
+            } else {
                 give_away(
                     cycle,
                     term,
@@ -55,7 +57,7 @@ fn renew(cycle: &mut Cycle<'_>) {
 /// What is left of the right to write, and why.
 struct Right {
     left: Duration,
-    /// Replicas of this epoch stream: no later epoch can be active (FAILOVER.md §12).
+    /// Replicas of this epoch stream: no later epoch can be active (protocol §12).
     continuity: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The guard's cycle: facts in, actions out, each with the sentence that says why (FAILOVER.md §11).
+//! The guard's cycle: facts in, actions out, each with the sentence that says why (protocol §11).
 //!
 //! Pure: no clock, no I/O. The same function runs in the guard and in the simulator. It may be asked at any moment and
 //! any number of times: whatever it answers follows from what is, never from what it answered before.

@@ -1,5 +1,5 @@
 //! Whose acknowledgements count. Published is never stronger than enforced: weaker is published first and enforced then,
-//! stronger is enforced, then a barrier, then published (FAILOVER.md §4). One step a cycle, each safe to stop after.
+//! stronger is enforced, then a barrier, then published (protocol §4). One step a cycle, each safe to stop after.
 
 use std::collections::BTreeSet;
 

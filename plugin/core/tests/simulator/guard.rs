@@ -443,6 +443,7 @@ impl World {
             checkpointed: database.checkpointed,
             need: decision.need.clone(),
             stopped: matches!(self.databases[id].proc, Proc::Down { .. }) && guard.job.is_none() && !decision.may_write,
+            restarting: decision.may_write,
             votes: guard.votes.clone(),
             doing: None,
             blocked: None,

@@ -374,6 +374,7 @@ fn draft(facts: &Facts, decision: &Decision, snapshot: &Snapshot, doing: Option<
             .checkpointed
             .filter(|_| database.role == Some(NodeRole::Primary)),
         need: decision.need.clone(),
+        restarting: decision.may_write,
         stopped: !decision.may_write
             && matches!(
                 database.process,

@@ -24,8 +24,11 @@ fn a_failover_needs_the_votes_of_a_majority() {
 #[test]
 fn what_forbids_a_failover_is_told() {
     type Change = fn(&mut Facts);
-    let cases: [(&str, Change); 6] = [
+    let cases: [(&str, Change); 7] = [
         ("ha::failover::paused", |it| it.store.pause = Some(pause())),
+        ("ha::failover::restarting", |it| {
+            it.store.members.get_mut("a").expect("there").member.restarting = true;
+        }),
         ("ha::failover::manual", |it| it.settings.policy.automatic = false),
         ("ha::failover::ack", |it| it.store.automatic_today = 3),
         ("ha::failover::cooldown", |it| it.store.automatic_today = 1),

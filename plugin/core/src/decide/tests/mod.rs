@@ -1,4 +1,4 @@
-//! The table of FAILOVER.md §11, row by row: one cluster of three, seen by one of its guards.
+//! The table of protocol §11, row by row: one cluster of three, seen by one of its guards.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -84,6 +84,7 @@ fn member(node: &str) -> Seen {
             checkpointed: Some(1),
             need: None,
             stopped: false,
+            restarting: false,
             votes: BTreeMap::new(),
             doing: None,
             blocked: None,

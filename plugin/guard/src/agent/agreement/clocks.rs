@@ -1,4 +1,4 @@
-//! Elapsed time that a single lying clock cannot spoil (FAILOVER.md §5).
+//! Elapsed time that a single lying clock cannot spoil (protocol §5).
 //!
 //! MONOTONIC stands still while the machine is suspended, REALTIME is set by people and by NTP, BOOTTIME does neither
 //! but is only as true as the machine. Whoever holds a lease believes the clock that ran most, whoever waits to take

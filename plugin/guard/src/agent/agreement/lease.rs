@@ -1,4 +1,4 @@
-//! The lease, renewed by the leader (FAILOVER.md §5). No clock but this guard's own is in it.
+//! The lease, renewed by the leader (protocol §5). No clock but this guard's own is in it.
 
 use std::time::Duration;
 

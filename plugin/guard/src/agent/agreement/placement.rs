@@ -1,5 +1,5 @@
 //! Keeps the store's leader out of the primary's region, so that losing the region does not cost an election of the
-//! store as well (FAILOVER.md §5).
+//! store as well (protocol §5).
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The small file that survives everything but the disk (FAILOVER.md §3).
+//! The small file that survives everything but the disk (protocol §3).
 
 use std::{
     fs::{self, File, OpenOptions},

@@ -107,7 +107,7 @@ impl Agreement {
         swapped
     }
 
-    /// In the order of FAILOVER.md §4: stronger after it is enforced, weaker before. While a look is not
+    /// In the order of protocol §4: stronger after it is enforced, weaker before. While a look is not
     /// `affirmed`, a term that was sent before counts as much as the one in the store. Who `joins` has not reported anything new since it was looked at.
     pub(crate) async fn set_voters(
         &self,

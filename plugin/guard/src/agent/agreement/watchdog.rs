@@ -1,4 +1,4 @@
-//! Level 4 of FAILOVER.md §9: a device of the kernel that resets the machine when nobody feeds it.
+//! Level 4 of protocol §9: a device of the kernel that resets the machine when nobody feeds it.
 //!
 //! How long it waits is the device's setting (`modprobe softdog soft_margin=8`) and must be no more than
 //! `timing.watchdog`; setting it from here would need a call that this program does not make.

@@ -24,6 +24,7 @@ fn draft(position: u64) -> MemberDraft {
         checkpointed: None,
         need: None,
         stopped: false,
+        restarting: false,
         votes: BTreeMap::from([("b".to_owned(), Verdict::Up)]),
         doing: None,
         blocked: None,

@@ -1,4 +1,4 @@
-//! What this guard says of the others, from its own place (FAILOVER.md §6).
+//! What this guard says of the others, from its own place (protocol §6).
 
 mod probe;
 mod standing;

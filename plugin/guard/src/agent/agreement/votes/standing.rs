@@ -1,4 +1,4 @@
-//! From what was tried to what is said (FAILOVER.md §6). Pure: rounds in, a verdict out.
+//! From what was tried to what is said (protocol §6). Pure: rounds in, a verdict out.
 
 use std::time::Duration;
 
