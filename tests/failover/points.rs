@@ -1,4 +1,4 @@
-//! Guards that die, or stand still, at each numbered step of FAILOVER.md §7, §8 and §10, and others that finish.
+//! Guards that die, or stand still, at each numbered step of protocol §7, §8 and §10, and others that finish.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 

@@ -78,7 +78,7 @@ fn edited(world: &World, from: &str, to: &str, look: impl FnOnce()) {
     world.cluster.edit(to, from);
 }
 
-/// Each rule of FAILOVER.md §5 is a finding of its own, and no primary is moved under such constants.
+/// Each rule of protocol §5 is a finding of its own, and no primary is moved under such constants.
 fn broken_timing(world: &World) {
     for (rule, constants) in [
         ("C1", "take_ms = 3300"),

@@ -52,7 +52,7 @@ fn its_leader_is_killed_and_a_member_is_paused(world: &World) -> String {
     verdict.to_string()
 }
 
-/// Two of three members hang: the primary goes on while its voters stream (FAILOVER.md §12), nobody can take over, and
+/// Two of three members hang: the primary goes on while its voters stream (protocol §12), nobody can take over, and
 /// both are said. When its database dies then, nothing can be done until a member is back; then it is done.
 fn its_quorum_is_lost(world: &World) -> String {
     let (primary, epoch) = (world.leader(), world.epoch());

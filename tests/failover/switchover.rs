@@ -78,7 +78,7 @@ fn a_replica_stalls(world: &World) -> String {
     figures.join("; ")
 }
 
-/// Whatever waits to be archived does not hold the stop: the checkpoint says that it is over (FAILOVER.md §8).
+/// Whatever waits to be archived does not hold the stop: the checkpoint says that it is over (protocol §8).
 fn the_archive_is_slow(world: &World) -> String {
     let (before, epoch) = (world.leader(), world.epoch());
     let slow = slow(&world.cluster);

@@ -1,4 +1,4 @@
-//! How long a failover takes and what it may lose, from the settings alone (FAILOVER.md §21).
+//! How long a failover takes and what it may lose, from the settings alone (protocol §21).
 
 use std::time::Duration;
 

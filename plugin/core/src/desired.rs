@@ -225,7 +225,7 @@ impl<'a> Build<'a> {
             let before = position.checked_sub(1).and_then(|at| self.members.get(at));
             depends_on.extend(before.map(|(id, ..)| id.clone()));
             let election = self.timing.store_election.as_millis();
-            // FAILOVER.md §5 C6: an election is ten heartbeats.
+            // Protocol §5 C6: an election is ten heartbeats.
             let spec = json!({ "server": server, "heartbeat_ms": election / 10, "election_ms": election });
             out.push(resource(region, Kind::Store, &store.declared, spec, depends_on));
         }

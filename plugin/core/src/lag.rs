@@ -1,4 +1,4 @@
-//! How far each database is behind the primary, in bytes and in time (FAILOVER.md §15).
+//! How far each database is behind the primary, in bytes and in time (protocol §15).
 
 #[cfg(test)]
 mod properties;

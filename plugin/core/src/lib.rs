@@ -2,6 +2,9 @@
 //!
 //! Nothing here opens a file or a socket, reads a clock or knows the shell; the crate has no
 //! dependency that could. Times are arguments.
+//!
+//! Comments in all crates name chapters of the failover protocol: `protocol §7`. ARCHITECTURE.md has a table of them:
+//! what each is about, and where it is done.
 
 pub mod agent;
 pub mod agreement;

@@ -55,7 +55,7 @@ pub struct AgreementReport {
     /// Writes may be routed here.
     pub serves_writes: bool,
     pub blocked: Option<BlockedReport>,
-    /// By name (FAILOVER.md §20), each with what is wrong.
+    /// By name (protocol §20), each with what is wrong.
     pub alerts: Vec<(String, String)>,
     /// Work on the database that is under way.
     pub doing: Option<String>,

@@ -1,4 +1,4 @@
-//! The keys of the failover protocol (FAILOVER.md §3), typed.
+//! The keys of the agreement (protocol §3), typed.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 

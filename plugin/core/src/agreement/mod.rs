@@ -1,4 +1,4 @@
-//! What lies in the agreement store, and the only ways it may change (FAILOVER.md §3, §4).
+//! What lies in the agreement store, and the only ways it may change (protocol §3, §4).
 //!
 //! `term` is one value behind one compare: who may write, in which epoch, and what a commit needs. Everything else is
 //! either derived from it or a report. The changes here are pure, so that the guards, the shell and the simulator

@@ -351,7 +351,7 @@ impl Term {
         Some(next)
     }
 
-    /// Published only in the order of FAILOVER.md §4: stronger after it is enforced, weaker before.
+    /// Published only in the order of protocol §4: stronger after it is enforced, weaker before.
     pub fn with_voters(&self, voters: BTreeSet<Node>, acks: u32, by: &str, at: Timestamp) -> Self {
         let mut next = self.clone();
         next.voters = voters;

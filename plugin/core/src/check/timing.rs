@@ -1,4 +1,4 @@
-//! The constants of failover against each other, and against PostgreSQL's and the network's own (FAILOVER.md §5).
+//! The constants of failover against each other, and against PostgreSQL's and the network's own (protocol §5).
 
 use std::time::Duration;
 

@@ -80,7 +80,7 @@ impl Role {
     }
 }
 
-/// What a commit waits for, and so what a failover can lose; FAILOVER.md §2.
+/// What a commit waits for, and so what a failover can lose (protocol §2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SyncMode {

@@ -1,10 +1,10 @@
-//! Timing profiles of the failover protocol (FAILOVER.md §5).
+//! Timing profiles of failover (protocol §5).
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// How far two clocks may run apart: ρ of FAILOVER.md §5.
+/// How far two clocks may run apart: ρ of protocol §5.
 pub const CLOCK_DRIFT: f64 = 0.01;
 
 /// After so long PostgreSQL gives up a line that is silent (`wal_sender_timeout`, `wal_receiver_timeout`,
@@ -63,7 +63,7 @@ impl Timing {
         Duration::from_secs(3)
     }
 
-    /// The rules of FAILOVER.md §5 that it breaks, each by its name and as a sentence with the figures, for regions whose
+    /// The rules of protocol §5 that it breaks, each by its name and as a sentence with the figures, for regions whose
     /// messages travel `round_trip`, there and back.
     pub fn violations(&self, round_trip: Duration) -> Vec<(&'static str, String)> {
         let slowest = seconds(self.take) * (1.0 - CLOCK_DRIFT);

@@ -138,7 +138,7 @@ pub(super) fn risk(kind: Kind, action: Action, effect: Effect) -> Risk {
 /// How long users of this resource are expected to be without it. `siblings`: others of its group stay up meanwhile.
 ///
 /// Upper estimates for a plan, not measurements: providers document a resize as a minute, a new server as two,
-/// and a database has the guard's restart budget of five seconds (FAILOVER.md §11). A removed resource has no
+/// and a database has the guard's restart budget of five seconds (protocol §11). A removed resource has no
 /// end of downtime, its `risk` says it.
 pub(super) fn downtime(kind: Kind, action: Action, effect: Effect, siblings: bool) -> Option<Duration> {
     let seconds = match (kind, action) {

@@ -1,4 +1,4 @@
-//! What stands in the way of a switchover, all of it at once (FAILOVER.md §8).
+//! What stands in the way of a switchover, all of it at once (protocol §8).
 
 use std::time::Duration;
 

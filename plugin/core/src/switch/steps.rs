@@ -1,4 +1,4 @@
-//! What will happen, in which order, and how long it should take (FAILOVER.md §7, §8, §21).
+//! What will happen, in which order, and how long it should take (protocol §7, §8, §21).
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! How the leader changes V and W (FAILOVER.md §4): published never stronger than enforced.
+//! How the leader changes V and W (protocol §4): published never stronger than enforced.
 //!
 //! Weaker: publish, then change PostgreSQL. Stronger: change PostgreSQL, see it obeyed, take the barrier, see a
 //! remaining voter beyond it, publish. A change that was sent and not answered may still arrive, so names get weaker

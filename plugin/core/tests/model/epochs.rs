@@ -1,4 +1,4 @@
-//! From one epoch to the next: campaign, seal, choose, promote, publish (FAILOVER.md §7), and planned (§8).
+//! From one epoch to the next: campaign, seal, choose, promote, publish (protocol §7), and planned (§8).
 
 use ha_core::lsn::{Lsn, Position};
 

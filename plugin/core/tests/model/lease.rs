@@ -3,7 +3,7 @@
 //! Time goes in ticks; a clock counts 4, 5 or 6 units in one (ρ = 0.2, which no real clock has, but few steps show what
 //! many would). MONOTONIC may stand still, REALTIME may jump either way. Requests and answers arrive at any time or
 //! never. A guard, or the deadman for it, gets to run within the fence budget after the deadline: nothing in software
-//! helps a machine that is stopped as a whole longer than that (FAILOVER.md §5), so it is not in here.
+//! helps a machine that is stopped as a whole longer than that (protocol §5), so it is not in here.
 
 use stateright::{Checker, Model, Property};
 

@@ -1,8 +1,8 @@
-//! A model check of the failover protocol (FAILOVER.md §4, §7, §8, §10, §12): every state that three servers, one value
-//! in a store and any order of steps can get into, within bounds, and the rules of §17 in each.
+//! A model check of failover (protocol §4, §7, §8, §10, §12): every state that three servers, one value
+//! in a store and any order of steps can get into, within bounds, and the rules of protocol §17 in each.
 //!
 //! - [`state`] what there is, [`steps`] what can happen, [`epochs`] how the primary changes, [`changes`] how a leader changes V and W,
-//! - [`properties`] what must hold: I1–I6 and the continuity rule of §12,
+//! - [`properties`] what must hold: I1–I6 and the continuity rule of protocol §12,
 //! - [`mutants`] the same protocol with one mistake, each of which must be found,
 //! - [`liveness`] I10, [`lease`] I8 with clocks, [`admission`] I9.
 //!

@@ -39,7 +39,7 @@ pub(crate) enum Mutant {
     ErasedVoter,
     /// … and what was left half-way seals. Alone that breaks nothing, as no ruined copy is a voter's.
     ErasedVoterSeals,
-    /// The old leader, chosen again, goes on with its timeline (first trace of FAILOVER.md §7).
+    /// The old leader, chosen again, goes on with its timeline (first trace of protocol §7).
     OldTimelineGoesOn,
     /// What was promoted and never published is no candidate (second trace).
     UnpublishedLeftOut,

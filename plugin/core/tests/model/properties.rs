@@ -1,4 +1,4 @@
-//! What must hold in every state (FAILOVER.md §17).
+//! What must hold in every state (protocol §17).
 
 use stateright::{Model, Property};
 

@@ -1,4 +1,4 @@
-//! The three clocks of a machine, and how they lie (FAILOVER.md §5).
+//! The three clocks of a machine, and how they lie (protocol §5).
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 //! The real decisions of three guards over random schedules in virtual time: lying clocks, cut lines, a store that forgets
-//! to answer, databases that freeze, crash, diverge (FAILOVER.md §17, §18).
+//! to answer, databases that freeze, crash, diverge (protocol §17, §18).
 //!
 //! `HA_SEED=7 cargo test -p ha-core --test simulator seeds -- --nocapture` replays one schedule and prints what happened;
 //! `HA_SEEDS=5000` runs that many, `HA_FROM=…` begins elsewhere.

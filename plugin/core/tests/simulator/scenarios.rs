@@ -1,4 +1,4 @@
-//! The failure matrix of FAILOVER.md §18, one by one, each with the same oracle as the random schedules.
+//! The failure matrix of protocol §18, one by one, each with the same oracle as the random schedules.
 
 use ha_core::{
     decide::decide,

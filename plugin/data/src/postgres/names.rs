@@ -63,7 +63,7 @@ pub(super) async fn set(session: &Session, name: &str, value: &str) -> Result<()
 /// `synchronous_standby_names` is `names`, also after a restart, and new statements see it. Who streams shows when
 /// PostgreSQL goes by it (`sync_state`): a barrier waits for that. Allowed on replicas, too.
 ///
-/// From empty names a change is not safe by itself: see FAILOVER.md §4 for the order.
+/// From empty names a change is not safe by itself: see protocol §4 for the order.
 pub async fn set_names(session: &Session, names: &str) -> Result<(), DataError> {
     let what = format!("setting synchronous_standby_names at {}", session.address());
     within(PROMPT, &what, set(session, "synchronous_standby_names", names)).await

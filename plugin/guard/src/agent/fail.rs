@@ -6,7 +6,7 @@
 //! stops it in its tracks (SIGSTOP), so that nobody starts another in its place. A line is removed when its step is
 //! reached, and the file with the last one: what is not there any more has happened.
 //!
-//! The steps are those of FAILOVER.md §7 and §8, in their order: `campaign`, `seal.promised`, `seal.sealed`, `choose`,
+//! The steps are those of protocol §7 and §8, in their order: `campaign`, `seal.promised`, `seal.sealed`, `choose`,
 //! `promote.before`, `promote.after`, `publish.before`, `publish.after`, `follow.before`, `rebuild.before`,
 //! `rebuild.stopped`, `rebuild.done`, `hand_over.checkpointed`, `hand_over.stopped`, `hand_over.caught_up`,
 //! `hand_over.swapped`.

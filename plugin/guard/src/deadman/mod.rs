@@ -1,4 +1,4 @@
-//! The face `deadman`: ends the database of a primary whose time is over, when its guard does not (FAILOVER.md §9,
+//! The face `deadman`: ends the database of a primary whose time is over, when its guard does not (protocol §9,
 //! level 3).
 //!
 //! The guard may be stopped, hang, or be gone; the deadline it wrote stays. This process knows nothing else: no store,

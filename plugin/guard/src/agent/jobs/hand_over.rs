@@ -1,4 +1,4 @@
-//! A planned change of primary, on the side of the one that leaves (FAILOVER.md §8).
+//! A planned change of primary, on the side of the one that leaves (protocol §8).
 //!
 //! Until the swap everything can be undone, and the database is started again only after that was agreed. After the
 //! swap there is nothing to undo: the target is chosen, and it has all that was ever acknowledged.
