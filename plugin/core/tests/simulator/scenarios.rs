@@ -20,7 +20,7 @@ fn begun(mode: SyncMode, seed: u64) -> Option<World> {
     let mut world = World::new(Setup {
         seed,
         mode,
-        profile: if seed % 2 == 0 {
+        profile: if seed.is_multiple_of(2) {
             TimingProfile::Near
         } else {
             TimingProfile::Default
