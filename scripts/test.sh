@@ -85,7 +85,8 @@ part_format() { cargo fmt --all --check -- --color never; }
 
 part_lint() { cargo clippy --workspace --all-targets --locked -- -D warnings; }
 
-part_unit() { cargo test --workspace --exclude ha-tests --locked; }
+# One run shows everything that fails.
+part_unit() { cargo test --workspace --exclude ha-tests --locked --no-fail-fast; }
 
 part_scripts() {
     build && ./tests/run.nu
@@ -93,7 +94,7 @@ part_scripts() {
 
 # One at a time: the clusters share two cores, and each measures something.
 part_system() {
-    build && HA_PLUGIN="$(profile_folder)/nu_plugin_ha" cargo test -p ha-tests --locked -- --test-threads=1
+    build && HA_PLUGIN="$(profile_folder)/nu_plugin_ha" cargo test -p ha-tests --locked --no-fail-fast -- --test-threads=1
 }
 
 # As somebody does who has just cloned this: one command up, one command down.
