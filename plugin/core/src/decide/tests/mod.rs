@@ -389,6 +389,7 @@ fn a_switchover_is_handed_over_by_the_leader_or_undone_and_nobody_else_hurries()
     assert_eq!(actions(&facts), [Action::UndoSwitch]);
     facts.busy = Some(Job::HandOver);
     assert_eq!(actions(&facts), []);
+    assert!(decide(&facts).may_write, "whoever sees it stopped waits");
     let mut other = with_term(down(super::tests::facts("b")), term);
     other.store.switch_left = Some(5 * SECOND);
     assert_eq!(actions(&other), []);
