@@ -24,6 +24,13 @@ pub(super) fn run(cycle: &mut Cycle<'_>, term: &Term) {
             replica(cycle, term);
             down::run(cycle, term);
         }
+        (Process::Stopped { .. }, _) if database.need.as_ref().is_some_and(|it| it.copy) => {
+            // Tried already: started as it is, it might wait for log that nobody has.
+            if let Some(need) = database.need.clone() {
+                rebuild(cycle, term, need);
+            }
+            down::run(cycle, term);
+        }
         (Process::Stopped { .. }, _) => {
             if !cycle.paused("the database is stopped") {
                 let why = format!("{leader} leads; what this node holds is seen when it runs without an upstream");

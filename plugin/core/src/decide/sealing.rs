@@ -45,6 +45,10 @@ pub(super) fn run(cycle: &mut Cycle<'_>, term: &Term) {
         Process::Absent | Process::Ruined => return retry(cycle, term),
         _ => {}
     }
+    if let (Process::Stopped { .. }, Some(need)) = (database.process, database.need.as_ref().filter(|it| it.copy)) {
+        cycle.decision.need = Some(need.clone());
+        return retry(cycle, term);
+    }
     if let Some(why) = cycle.orphan(term) {
         cycle.decision.need = Some(Need {
             copy: true,

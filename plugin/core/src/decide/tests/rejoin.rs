@@ -72,3 +72,25 @@ fn what_may_be_a_primary_that_hangs_is_fenced_once_somebody_else_leads() {
     facts.database.permit = None;
     assert_eq!(actions(&facts), []);
 }
+
+#[test]
+fn what_can_only_be_copied_is_not_started_before() {
+    let mut facts = epoch_two("a", at(1, 100));
+    facts.database.process = stopped(SECOND);
+    facts.database.role = None;
+    let need = Need {
+        copy: true,
+        why: "it cannot be rewound".into(),
+    };
+    facts.database.need = Some(need.clone());
+    facts.store.members.get_mut("a").expect("there").member.need = Some(need);
+    let rebuild = Action::Rebuild {
+        from: "b".into(),
+        copy: true,
+    };
+    assert_eq!(actions(&facts), [rebuild]);
+    let mut sealing = with_term(facts, sealing(None));
+    sealing.store.term_age = Duration::ZERO;
+    assert_eq!(actions(&sealing), []);
+    assert!(decide(&sealing).need.is_some());
+}
