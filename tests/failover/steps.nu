@@ -1,6 +1,6 @@
 # What the scenarios say in the shell beyond `use ha *`.
 
-use ha *
+use ../../scripts/ha *
 
 # The region that leads.
 export def primary []: nothing -> string { ha lease | get 0.region }
