@@ -17,7 +17,7 @@ use crate::{
 pub(super) fn run(cycle: &mut Cycle<'_>, term: &Term) {
     renew(cycle);
     // Told before it is undone: observers who have seen the database stopped wait for its restart, too.
-    cycle.decision.may_write = term.phase == Phase::Switching;
+    cycle.decision.may_write = term.phase == Phase::Switching || cycle.facts.busy == Some(Job::Start);
     let database = &cycle.facts.database;
     match (database.process, database.role) {
         (Process::Running, Some(NodeRole::Primary)) => primary(cycle, term),

@@ -62,6 +62,8 @@ struct Cycle {
     under_way: HashSet<&'static str>,
     hold_off: HashMap<&'static str, Instant>,
     told: HashMap<String, Instant>,
+    /// When the database was last being brought back.
+    restarting: Option<Instant>,
     blocked: Option<String>,
     alerts: HashSet<&'static str>,
 }
@@ -82,6 +84,7 @@ pub(super) async fn run(guard: Arc<Guard>, cancel: CancellationToken) {
         under_way: HashSet::new(),
         hold_off: HashMap::new(),
         told: HashMap::new(),
+        restarting: None,
         blocked: None,
         alerts: HashSet::new(),
     };
@@ -151,7 +154,14 @@ impl Cycle {
         });
         self.limit(&decision, &snapshot);
         if let Some(facts) = &facts {
-            guard.agreement.report(draft(facts, &decision, &snapshot, doing));
+            if decision.may_write {
+                self.restarting = Some(Instant::now());
+            }
+            // Those who saw it down need a moment to see that it is back.
+            let detect = self.settings.timing.detect();
+            let restarting = self.restarting.is_some_and(|at| at.elapsed() < detect);
+            let told = draft(facts, &decision, &snapshot, doing);
+            guard.agreement.report(MemberDraft { restarting, ..told });
             let term = facts.term();
             let quick = term.is_some_and(|term| !term.is_active(&term.leader)) || barrier_is_awaited(&decision);
             state
