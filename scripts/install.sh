@@ -63,8 +63,13 @@ missing_packages() {
     have_protobuf_sources || printf 'libprotobuf-dev|descriptions that protobuf-compiler reads\n'
     have_postgres || printf 'postgresql|the databases, version 13 or newer; no cluster of its own is made\n'
     have etcd || printf 'etcd-server|the agreement store, one member per region\n'
+    # Debian keeps it apart from the server.
+    have etcdctl || printf 'etcd-client|etcdctl, to save and to restore the store\n'
     have_haproxy || printf 'haproxy|the load balancer of each region\n'
     # Node 18 and its npm are in Debian 12; only to fetch the package, the shell itself is a native binary.
+    [ -z "${testing:-}" ] || have systemd-analyze || printf 'systemd|only for the tests: it checks the units that are shipped\n'
+    # The shell has a `kill` of its own; programs need the one of the file system.
+    [ -z "${testing:-}" ] || [ -x /bin/kill ] || [ -x /usr/bin/kill ] || printf 'procps|only for the tests: they send signals\n'
     find_nu >/dev/null || have npm || printf 'npm|fetches Nushell %s from its npm package\n' "$nu_version"
 }
 

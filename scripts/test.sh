@@ -27,6 +27,8 @@ export HA_PROFILE="${HA_PROFILE:-dev}" CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-nev
 cd "$root"
 
 head_line "set-up"
+# What only the tests need is installed, too.
+testing=yes
 install_everything
 if ! cargo fmt --version >/dev/null 2>&1 || ! cargo clippy --version >/dev/null 2>&1; then
     have rustup || die "cargo fmt or cargo clippy is missing" "install rustfmt and clippy for this toolchain"

@@ -121,6 +121,6 @@ def "processes below" [folder: path]: nothing -> list<int> {
 
 def signal [number: int]: list<int> -> nothing {
     let pids = $in
-    # One that is gone already is as good.
-    if ($pids | is-not-empty) { ^kill $"-($number)" ...$pids | complete | ignore }
+    # One that is gone already is as good. The shell's own `kill`: a bare machine has no other.
+    if ($pids | is-not-empty) { ^sh -c 'kill -"$0" "$@"' $"($number)" ...$pids | complete | ignore }
 }

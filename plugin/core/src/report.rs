@@ -63,6 +63,9 @@ pub struct AgreementReport {
     pub paused: Option<String>,
     /// What this guard says of each node, from its own place.
     pub votes: BTreeMap<Node, Verdict>,
+    /// What did not work in the last look at each.
+    #[serde(default)]
+    pub troubles: BTreeMap<Node, String>,
 }
 
 /// Something should be done and is not.

@@ -260,6 +260,7 @@ fn what_is_blocked_or_undecided_is_said_where_people_look() {
                 doing: None,
                 paused: None,
                 votes: BTreeMap::new(),
+                troubles: BTreeMap::default(),
             }),
             ..report()
         }),

@@ -141,7 +141,15 @@ async fn prometheus(Shared(desk): Shared<Arc<Desk>>) -> Response {
     let mut view = state.view();
     view.report.store = desk.guard.store_report();
     view.report.agreement = agreement(&desk.guard);
-    let text = metrics::render(&view, state.restarts());
+    let guard = &desk.guard;
+    let nodes = guard.state.config.failover.nodes.iter();
+    let watch = metrics::Watch {
+        stable: nodes
+            .filter_map(|it| Some((it.node.clone(), guard.votes.stable_for(&it.node)?)))
+            .collect(),
+        deadman: guard.deadline.deadman().is_some(),
+    };
+    let text = metrics::render(&view, state.restarts(), &watch);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
@@ -178,6 +186,7 @@ fn agreement(guard: &Guard) -> Option<AgreementReport> {
         doing: decided.doing,
         paused: view.pause.map(|it| format!("{}: {}", it.by, it.why)),
         votes: guard.votes.current(),
+        troubles: guard.votes.troubles(),
     })
 }
 

@@ -10,7 +10,7 @@ use ha_core::{
 use super::state::View;
 
 /// What is unknown is left out; a zero would be a lie.
-pub(super) fn render(view: &View, restarts: u64) -> String {
+pub(super) fn render(view: &View, restarts: u64, watch: &Watch) -> String {
     let report = &view.report;
     let database = &report.database;
     let node = format!(
@@ -245,7 +245,30 @@ pub(super) fn render(view: &View, restarts: u64) -> String {
                 .collect(),
         );
     }
+    metric(
+        "ha_guard_stable_seconds",
+        "gauge",
+        "How long the node has answered this guard without a failure.",
+        watch
+            .stable
+            .iter()
+            .map(|(of, time)| (format!("of=\"{}\"", escaped(of)), time.as_secs_f64()))
+            .collect(),
+    );
+    metric(
+        "ha_guard_deadman",
+        "gauge",
+        "A deadman process watches this guard's deadline.",
+        vec![(String::new(), truth(watch.deadman))],
+    );
     text
+}
+
+/// What the guard sees beside its own database.
+#[derive(Default)]
+pub(super) struct Watch {
+    pub(super) stable: Vec<(String, std::time::Duration)>,
+    pub(super) deadman: bool,
 }
 
 fn escaped(value: &str) -> String {
@@ -260,13 +283,13 @@ mod tests {
     #[test]
     fn unknown_values_are_left_out() {
         let mut seen = view(NodeRole::Replica);
-        let text = render(&seen, 2);
+        let text = render(&seen, 2, &Watch::default());
         assert!(
             text.contains("ha_database_restarts_total{workspace=\"shop\",region=\"us-east\",node=\"us-db-1\"} 2\n")
         );
         assert!(text.contains("ha_replica_lag_seconds{"), "{text}");
         assert!(!text.contains("ha_sender_lag_bytes"), "{text}");
         seen.behind = None;
-        assert!(!render(&seen, 2).contains("ha_replica_lag_seconds"));
+        assert!(!render(&seen, 2, &Watch::default()).contains("ha_replica_lag_seconds"));
     }
 }

@@ -18,6 +18,7 @@ use super::{Guard, observe};
 /// Keeps the time of an idle primary going, and is noticed when it does not return.
 const CANARY: Duration = Duration::from_secs(1);
 const SLOTS: Duration = Duration::from_secs(5);
+const DEADMAN: Duration = Duration::from_secs(5);
 const SETTINGS: Duration = Duration::from_secs(30);
 /// A commit that waits for replicas waits as long as it takes: given up it would wait all the same, and hold a session.
 const FOR_EVER: Duration = Duration::from_secs(365 * 86_400);
@@ -30,6 +31,7 @@ pub(super) async fn run(guard: Arc<Guard>, cancel: CancellationToken) {
         () = canaries(&guard) => {}
         () = slots(&guard) => {}
         () = settings(&guard) => {}
+        () = deadman(&guard) => {}
     }
 }
 
@@ -39,6 +41,21 @@ fn leads(guard: &Guard) -> Option<Epoch> {
     let view = guard.state.view();
     let primary = view.fresh && view.report.database.role == Some(NodeRole::Primary);
     decided.epoch.filter(|_| primary && decided.decision.serve.primary)
+}
+
+/// A primary that nobody would end if this guard hung is told. One look may fall into its restart.
+async fn deadman(guard: &Guard) {
+    const ABOUT: &str = "deadman";
+    let mut ticks = interval(DEADMAN);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut missed = 0;
+    loop {
+        ticks.tick().await;
+        let unwatched = leads(guard).is_some() && guard.deadline.deadman().is_none();
+        missed = if unwatched { missed + 1 } else { 0 };
+        let why = "no deadman watches this primary: nothing ends it if its guard hangs; `ha provision` starts the unit deadman";
+        guard.state.note(ABOUT, (missed > 1).then(|| why.to_owned()));
+    }
 }
 
 /// A commit each second while this node leads, on a session of its own.

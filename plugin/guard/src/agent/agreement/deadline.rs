@@ -70,7 +70,6 @@ impl Deadline {
     }
 
     /// The process that watches the deadline, if it does.
-    #[allow(dead_code, reason = "for the guard's own status")]
     pub(crate) fn deadman(&self) -> Option<i32> {
         let mut bytes = [0; LENGTH - GUARDS];
         self.file.read_exact_at(&mut bytes, DEADMANS).ok()?;

@@ -106,15 +106,13 @@ impl Votes {
     }
 
     /// How long the node has answered without a failure; none while it does not.
-    #[allow(dead_code, reason = "for the guard's own status")]
     pub(crate) fn stable_for(&self, node: &str) -> Option<Duration> {
         lock(&self.said).stable.get(node).copied()
     }
 
-    /// What did not work in the last round.
-    #[allow(dead_code, reason = "for the guard's own status")]
-    pub(crate) fn why(&self, node: &str) -> Option<String> {
-        lock(&self.said).why.get(node).cloned()
+    /// What did not work in the last round, by node.
+    pub(crate) fn troubles(&self) -> BTreeMap<Node, String> {
+        lock(&self.said).why.clone()
     }
 
     fn say(&self, node: &str, verdict: Verdict, stable: Option<Duration>, why: Option<String>) {

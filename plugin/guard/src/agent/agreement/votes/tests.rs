@@ -75,7 +75,7 @@ async fn word(guard: &str, data: bool, stream: Option<Stream>) -> (Verdict, Opti
         waited.expect("in time").expect("it looks");
     }
     cancel.cancel();
-    (votes.current()["b"], votes.why("b"))
+    (votes.current()["b"], votes.troubles().remove("b"))
 }
 
 #[tokio::test]
