@@ -107,9 +107,13 @@ part_newcomer() {
     return 1
 }
 
-newcomer_up() {
+newcomer_home() {
     HA_STATE_HOME=$scratch_root/state HA_RUNTIME_DIR=$scratch_root/run
     export HA_STATE_HOME HA_RUNTIME_DIR
+}
+
+newcomer_up() {
+    newcomer_home
     ./scripts/start.sh || return 1
     again=$(date +%s)
     ./scripts/start.sh || return 1
@@ -118,6 +122,7 @@ newcomer_up() {
 
 # The name is typed out, as `ha destroy` wants it.
 newcomer_down() {
+    newcomer_home
     workspace=$(sed -n 's/^ *workspace *= *"\([^"]*\)".*/\1/p' workspace.ncl | head -n 1)
     ./scripts/nu.sh -c "let failed = ha destroy $workspace | where error != null; if (\$failed | is-not-empty) { print \$failed; exit 1 }
         let rest = ha inventory | where status != absent; if (\$rest | is-not-empty) { print \$rest; exit 1 }" || return 1
@@ -161,7 +166,10 @@ for name in $all; do
     case " $wanted " in *" $name "*) ;; *) continue ;; esac
     head_line "$name"
     started=$(date +%s)
-    if "part_$name"; then outcome=ok; else outcome=FAILED; fi
+    outcome=FAILED
+    # The pipe hides how the part ended; a file tells.
+    { "part_$name" 2>&1 && : >"$logs/$name.ok"; } | tee "$logs/$name"
+    [ ! -e "$logs/$name.ok" ] || outcome=ok
     finish "$name" "$(($(date +%s) - started))" "$outcome"
 done
 
@@ -171,6 +179,13 @@ if left_behind; then outcome=ok; else outcome=FAILED; fi
 finish left "$(($(date +%s) - started))" "$outcome"
 
 head_line "summary"
+# Once more, and last, since a long output is read from its end.
+for name in $all; do
+    [ -e "$logs/$name" ] && [ ! -e "$logs/$name.ok" ] || continue
+    say "of $name:"
+    grep -A 3 -E '^(FAILED|failed:|test .* FAILED|error(\[|:)|Diff in )|panicked at' "$logs/$name" |
+        cut -c 1-400 | tail -n 40 || say "nothing in its output says why"
+done
 printf '%s' "$summary"
 printf '%s passed, %s failed in %s s\n' "$passed" "$failed" "$(($(date +%s) - began))"
 [ "$failed" -eq 0 ]

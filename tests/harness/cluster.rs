@@ -317,19 +317,8 @@ impl Cluster {
 
     /// What a person needs to find the cause of a failed test.
     pub fn report(&self) {
-        for pipeline in [
-            "ha status",
-            "ha health | where status != ok",
-            "ha lag",
-            "ha events --last 30",
-        ] {
-            match shell::evaluate(&format!("{pipeline} | table --width 200"), |command| {
-                self.prepare(command)
-            }) {
-                Ok(value) => eprintln!("\n== {pipeline}\n{}", value.as_str().unwrap_or_default()),
-                Err(refused) => eprintln!("\n== {pipeline}\n{refused}"),
-            }
-        }
+        // The logs first, so that what tells most stands last; rows on a line each, since a wide table is unreadable in
+        // the output of a CI run.
         for log in logs(&self.state()) {
             let text = fs::read(&log)
                 .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
@@ -339,7 +328,22 @@ impl Cluster {
                 continue;
             }
             eprintln!("\n== {}", log.strip_prefix(self.state()).unwrap_or(&log).display());
-            eprintln!("{}", lines[lines.len().saturating_sub(12)..].join("\n"));
+            eprintln!("{}", lines[lines.len().saturating_sub(8)..].join("\n"));
+        }
+        for pipeline in [
+            "ha status",
+            "ha health | where status != ok",
+            "ha lag",
+            "ha lease",
+            "ha quorum",
+            "ha events --last 20",
+        ] {
+            let lines = "each {|row| $row | transpose name value | where value not-in [null [] {}] \
+                         | each {|it| $'($it.name)=($it.value)' } | str join ' ' } | str join \"\\n\"";
+            match shell::evaluate(&format!("{pipeline} | {lines}"), |command| self.prepare(command)) {
+                Ok(value) => eprintln!("\n== {pipeline}\n{}", value.as_str().unwrap_or_default()),
+                Err(refused) => eprintln!("\n== {pipeline}\n{refused}"),
+            }
         }
     }
 }
