@@ -1,0 +1,1 @@
+//! Providers' APIs that answer on this machine, with faults on demand.
