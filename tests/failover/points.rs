@@ -64,10 +64,11 @@ fn guards_die_at_every_step_of_a_failover_and_of_a_rejoin(world: &World) -> Stri
         fail_at(world, other, &every);
     }
     fail_at(world, &region, &RETURNING);
-    // Cut off for a moment it flushes what nobody acknowledges: its log is one to be rewound.
+    // Cut off for a moment it flushes what nobody acknowledges: its log is one to be rewound. Patience: two guards die
+    // nine times each, and who starts them waits longer each time.
     let verdict = world.oracle(&format!(
         "ha net cut --region {region} | ignore; sleep 700ms; fault kill region {region}; ha net heal | ignore
-         wait failover {epoch}; let leads = ha lease | get 0.region
+         wait failover {epoch} --timeout 3min; let leads = ha lease | get 0.region
          sleep 500ms; fault restore region {region}; wait whole; $leads"
     ));
     verdict.passes();

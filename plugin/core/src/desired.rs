@@ -180,6 +180,7 @@ impl<'a> Build<'a> {
 
     fn servers(&self, region: &Region, networks: &[ResourceId]) -> Vec<Resource> {
         let mut out = Vec::new();
+        let local = self.config.target == Target::Local;
         let targets = region.load_balancers.iter().filter_map(|it| target_group(region, it));
         let targets: BTreeSet<&str> = targets.map(|group| group.declared.name.as_str()).collect();
         for group in &region.servers {
@@ -204,7 +205,7 @@ impl<'a> Build<'a> {
                     "size": group.size,
                     "location": group.location,
                     "roles": roles,
-                    "command": self.config.local.app_command.as_ref().filter(|_| serves),
+                    "command": self.config.local.app_command.as_ref().filter(|_| serves && local),
                 });
                 let mut it = resource(region, Kind::Server, &group.declared, spec, networks.to_vec());
                 it.id.name = server;
@@ -303,7 +304,11 @@ impl<'a> Build<'a> {
     }
 
     fn load_balancers(&self, region: &Region, networks: &[ResourceId]) -> Vec<Resource> {
-        let mut databases: Vec<String> = self.nodes.iter().map(Node::place).collect();
+        // A provider's balancer spreads requests; who is primary is followed by the one beside each application.
+        let mut databases: Vec<String> = match self.config.target {
+            Target::Local => self.nodes.iter().map(Node::place).collect(),
+            Target::Cloud => Vec::new(),
+        };
         databases.sort();
         databases.dedup();
         region

@@ -172,7 +172,8 @@ pub struct Live {
     /// As declared when it was made.
     pub provider: ProviderName,
     pub labels: Labels,
-    /// The spec as it is now; differs from `labels.spec` when somebody changed it by hand (drift).
+    /// The spec as it is now; differs from `labels.spec` when somebody changed it by hand (drift). Null where nobody
+    /// tells it: what runs on a server at a cloud carries its hash on that server.
     pub spec: Value,
     pub status: Status,
     /// Why it is not running, in words.

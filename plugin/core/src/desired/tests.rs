@@ -63,6 +63,21 @@ fn every_field_that_a_provider_reads_is_there() {
 }
 
 #[test]
+fn at_the_clouds_nothing_is_asked_for_that_only_this_machine_has() {
+    let mut config = Config {
+        target: Target::Cloud,
+        ..Config::default()
+    };
+    config.local.app_command = Some(vec!["/usr/bin/app".to_owned()]);
+    let all = resources(&workspace(), &config);
+    assert_eq!(find(&all, "us-lb").spec["databases"], json!([]));
+    assert_eq!(find(&all, "us-app-2").spec["command"], json!(null));
+    // The databases and the stores are there all the same: they run on its servers.
+    let kinds = |kind| all.iter().filter(|it| it.id.kind == kind).count();
+    assert_eq!((kinds(Kind::Database), kinds(Kind::Store)), (3, 3));
+}
+
+#[test]
 fn what_is_needed_comes_first() {
     let all = local(&workspace());
     for (at, resource) in all.iter().enumerate() {

@@ -439,3 +439,23 @@ proptest! {
         prop_assert!(apply(&destroy(&live), &live).is_empty());
     }
 }
+
+#[test]
+fn where_no_field_is_told_the_hash_decides() {
+    let mut workspace = workspace();
+    let mut live = all_live(&workspace);
+    for it in &mut live {
+        if matches!(it.id.kind, Kind::Database | Kind::Store) {
+            it.spec = serde_json::Value::Null;
+        }
+    }
+    assert_eq!(acting(&plan(&resources(&workspace), &live)), []);
+    let settings = &mut workspace.regions[0].databases[0].settings;
+    settings.insert("work_mem".to_owned(), "8MB".to_owned());
+    let steps = plan(&resources(&workspace), &live);
+    assert_eq!(acting(&steps), [(Action::Update, "us-pg-1")]);
+    assert_eq!(
+        step(&steps, "us-pg-1").reason,
+        "what is wanted has changed; its server does not tell in what"
+    );
+}
