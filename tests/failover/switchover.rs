@@ -131,35 +131,105 @@ fn transactions_are_open(world: &World) -> String {
 /// A disk of its own needs root; without, this says that it tested nothing. The preflight sees it.
 fn the_target_s_disk_is_full(world: &World) -> String {
     let target = world.others()[0];
-    let wal = world.data_folder(target).join("pg_wal");
-    // A file system of its own in place of the log's folder, too small for what a promotion needs.
-    let mounted = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=64m", "tmpfs"])
-        .arg(&wal)
-        .stderr(std::process::Stdio::null())
-        .status()
-        .is_ok_and(|it| it.success());
-    if !mounted {
+    let Some(disk) = SmallDisk::under(world, target) else {
         return "SKIPPED: mounting a small tmpfs is not possible here".into();
-    }
+    };
     let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let (before, epoch) = (world.leader(), world.epoch());
+        disk.fill();
         let verdict = world.oracle(&format!(
             "try {{ ha switchover --to {target} | last }} catch {{|error| {{status: refused code: $error.details.code}} }}"
         ));
         verdict.loses_nothing();
-        let _ = (before, epoch);
         verdict.to_string()
     }));
-    let gone = Command::new("umount").arg("-l").arg(&wal).status();
-    assert!(
-        gone.is_ok_and(|it| it.success()),
-        "left behind: a tmpfs at {}",
-        wal.display()
-    );
-    let figures = looked.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    disk.relieve();
     world.mend();
-    figures
+    disk.take_away();
+    looked.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// A file system of its own for the log of one database: what fills it fills nothing else.
+struct SmallDisk<'a> {
+    world: &'a World,
+    region: &'static str,
+    wal: PathBuf,
+}
+
+impl<'a> SmallDisk<'a> {
+    /// The database streams again, with its log on the small disk; none where this machine mounts nothing.
+    fn under(world: &'a World, region: &'static str) -> Option<Self> {
+        let wal = world.data_folder(region).join("pg_wal");
+        let disk = Self { world, region, wal };
+        disk.while_off(|| {
+            let kept = disk.kept();
+            disk.run("cp", &["-a", &disk.path(), &kept]);
+            let mounted = Command::new("mount")
+                .args(["-t", "tmpfs", "-o", "size=256m,mode=0700", "tmpfs"])
+                .arg(&disk.wal)
+                .stderr(std::process::Stdio::null())
+                .status()
+                .is_ok_and(|it| it.success());
+            if mounted {
+                disk.run("chown", &[&format!("--reference={kept}"), &disk.path()]);
+                disk.run("cp", &["-a", &format!("{kept}/."), &disk.path()]);
+            }
+            disk.run("rm", &["-rf", &kept]);
+            mounted
+        })
+        .then_some(disk)
+    }
+
+    /// Not a byte is left.
+    fn fill(&self) {
+        let filler = std::fs::File::create(self.filler()).expect("a file on the small disk");
+        let zeros = vec![0; 1 << 20];
+        while std::io::Write::write_all(&mut &filler, &zeros).is_ok() {}
+    }
+
+    fn relieve(&self) {
+        std::fs::remove_file(self.filler()).expect("the filler was there");
+    }
+
+    /// The database streams again, with its log where it was before.
+    fn take_away(self) {
+        self.while_off(|| {
+            let kept = self.kept();
+            self.run("cp", &["-a", &self.path(), &kept]);
+            self.run("umount", &[&self.path()]);
+            self.run("rm", &["-rf", &self.path()]);
+            self.run("mv", &[&kept, &self.path()]);
+        });
+    }
+
+    fn while_off<T>(&self, act: impl FnOnce() -> T) -> T {
+        let (region, server) = (self.region, crate::world::host_of(self.region));
+        self.world.value(&format!(
+            "if (ha lease | get 0.region) == {region} {{ ha switchover | where error != null }}
+             ha power off {server} | ignore"
+        ));
+        let done = act();
+        self.world.value(&format!("ha power on {server} | ignore"));
+        self.world.wait_whole();
+        done
+    }
+
+    fn run(&self, program: &str, args: &[&str]) {
+        let status = Command::new(program).args(args).status();
+        assert!(status.is_ok_and(|it| it.success()), "{program} {args:?}");
+    }
+
+    fn path(&self) -> String {
+        self.wal.display().to_string()
+    }
+
+    /// Beside the database's folder, which is to hold nothing strange.
+    fn kept(&self) -> String {
+        format!("{}.wal", self.world.data_folder(self.region).display())
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.wal.join("filler")
+    }
 }
 
 /// Refused or undone: as before. Done: once.
