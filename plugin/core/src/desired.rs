@@ -5,7 +5,7 @@
 //! | kind | fields |
 //! |---|---|
 //! | network | `ip_range`, `location` |
-//! | server | `group`, `index`, `image`, `size`, `location`, `roles` (`app`, `database`, `store`), `command` |
+//! | server | `group`, `index`, `image`, `size`, `location`, `roles` (`app`, `database`, `store`), `command`; at the clouds `ssh_keys` and `user_data`, too |
 //! | store | `server`, `heartbeat_ms`, `election_ms` |
 //! | database | `server`, `cluster`, `engine`, `version`, `founder`, `settings`, `peers`, `sync_mode`, `timing`, `failover`, `voters` |
 //! | load_balancer | `location`, `algorithm`, `targets`, `rules`, `health_check`, `redirect_http_to_https`, `databases` |
@@ -24,7 +24,7 @@ use crate::{
     config::{Config, Target},
     model::{Database, Declared, LoadBalancer, Region, Role, ServerGroup, Store, Timing, Workspace},
     names::ProviderName,
-    resource::{Kind, Resource, ResourceId},
+    resource::{Kind, Resource, ResourceId, SSH_KEYS, USER_DATA},
 };
 
 pub use policy::{alone, forbidden};
@@ -198,7 +198,7 @@ impl<'a> Build<'a> {
                 roles.extend(serves.then_some("app"));
                 roles.extend(holds_database.then_some("database"));
                 roles.extend(self.members.iter().any(member).then_some("store"));
-                let spec = json!({
+                let mut spec = json!({
                     "group": name,
                     "index": index,
                     "image": group.image,
@@ -207,6 +207,11 @@ impl<'a> Build<'a> {
                     "roles": roles,
                     "command": self.config.local.app_command.as_ref().filter(|_| serves && local),
                 });
+                if !local {
+                    // Here a server is no machine that anybody logs into.
+                    spec[SSH_KEYS] = ssh_keys(&group.declared);
+                    spec[USER_DATA] = group.declared.fields.get("user_data").cloned().unwrap_or_default();
+                }
                 let mut it = resource(region, Kind::Server, &group.declared, spec, networks.to_vec());
                 it.id.name = server;
                 out.push(it);
@@ -376,6 +381,16 @@ impl<'a> Build<'a> {
                 Some(resource(region, kind, &it.declared, spec, networks.to_vec()))
             })
             .collect()
+    }
+}
+
+/// However the provider's own word for it is.
+fn ssh_keys(declared: &Declared) -> Value {
+    let fields = &declared.fields;
+    match (fields.get("ssh_keys"), fields.get("key_name")) {
+        (Some(keys @ Value::Array(_)), _) => keys.clone(),
+        (_, Some(name @ Value::String(_))) => json!([name]),
+        _ => json!([]),
     }
 }
 

@@ -110,20 +110,36 @@ impl Resource {
     }
 }
 
-/// The field of a spec that matters once, when the resource is made (`founder`: who makes the first database).
-/// It is not hashed and never a difference: another declared primary changes nothing that exists.
-pub const BOOTSTRAP_FIELD: &str = "founder";
+/// Who makes the first database of all.
+pub const FOUNDER: &str = "founder";
+/// Names of the keys that a new server lets in.
+pub const SSH_KEYS: &str = "ssh_keys";
+/// What the user adds to the first start of a server.
+pub const USER_DATA: &str = "user_data";
 
-/// Sixteen hexadecimal digits over the canonical form of `spec` without [`BOOTSTRAP_FIELD`]
-/// (`serde_json` keeps keys sorted): short enough for every provider's label rules.
-pub fn spec_hash(spec: &Value) -> String {
-    let text = match spec {
-        Value::Object(fields) if fields.contains_key(BOOTSTRAP_FIELD) => {
-            let mut fields = fields.clone();
-            fields.remove(BOOTSTRAP_FIELD);
-            Value::Object(fields).to_string()
+/// The fields of a spec that matter once, when the resource is made. They are not hashed and never a difference: another
+/// declared primary, or another key, changes nothing that exists.
+pub const BOOTSTRAP_FIELDS: [&str; 3] = [FOUNDER, SSH_KEYS, USER_DATA];
+
+/// The spec without [`BOOTSTRAP_FIELDS`]: all that can be seen of it later.
+pub fn lasting(spec: &Value) -> Value {
+    let mut spec = spec.clone();
+    if let Value::Object(fields) = &mut spec {
+        for field in BOOTSTRAP_FIELDS {
+            fields.remove(field);
         }
-        other => other.to_string(),
+    }
+    spec
+}
+
+/// Sixteen hexadecimal digits over the canonical form of the [`lasting`] spec (`serde_json` keeps keys sorted): short
+/// enough for every provider's label rules.
+pub fn spec_hash(spec: &Value) -> String {
+    let passing = |spec: &Value| BOOTSTRAP_FIELDS.iter().any(|field| spec.get(field).is_some());
+    let text = if passing(spec) {
+        lasting(spec).to_string()
+    } else {
+        spec.to_string()
     };
     blake3::hash(text.as_bytes()).to_hex()[..16].to_owned()
 }

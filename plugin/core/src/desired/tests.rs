@@ -69,7 +69,25 @@ fn at_the_clouds_nothing_is_asked_for_that_only_this_machine_has() {
         ..Config::default()
     };
     config.local.app_command = Some(vec!["/usr/bin/app".to_owned()]);
-    let all = resources(&workspace(), &config);
+    let mut workspace = workspace();
+    let key = json!(["provisioning-key"]);
+    let fields = &mut workspace.regions[0].servers[0].declared.fields;
+    fields.insert("ssh_keys".to_owned(), key.clone());
+    fields.insert("user_data".to_owned(), json!("#!/bin/sh"));
+    let fields = &mut workspace.regions[2].servers[0].declared.fields;
+    fields.insert("key_name".to_owned(), key[0].clone());
+    let all = resources(&workspace, &config);
+    // What is wanted once, when a server is made.
+    let app = find(&all, "us-app-1");
+    assert_eq!(
+        (&app.spec["ssh_keys"], &app.spec["user_data"]),
+        (&key, &json!("#!/bin/sh"))
+    );
+    assert_eq!(find(&all, "asia-app-1").spec["ssh_keys"], key);
+    assert_eq!(
+        app.spec_hash(),
+        crate::resource::spec_hash(&crate::resource::lasting(&app.spec))
+    );
     assert_eq!(find(&all, "us-lb").spec["databases"], json!([]));
     assert_eq!(find(&all, "us-app-2").spec["command"], json!(null));
     // The databases and the stores are there all the same: they run on its servers.

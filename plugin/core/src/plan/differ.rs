@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::rules::{self, Effect};
-use crate::resource::{BOOTSTRAP_FIELD, Kind};
+use crate::resource::{BOOTSTRAP_FIELDS, Kind};
 
 /// One field that differs.
 pub(super) struct Difference {
@@ -34,7 +34,7 @@ fn collect(kind: Kind, prefix: &str, found: &Value, wanted: &Value, out: &mut Ve
     };
     let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     for name in names {
-        if prefix.is_empty() && name == BOOTSTRAP_FIELD {
+        if prefix.is_empty() && BOOTSTRAP_FIELDS.contains(&name.as_str()) {
             continue;
         }
         let path = match prefix {

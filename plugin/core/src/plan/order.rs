@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{Action, draft::Draft, draft::Index, rules::Effect};
 use crate::{
     report::NodeRole,
-    resource::{BOOTSTRAP_FIELD, Kind, ResourceId},
+    resource::{FOUNDER, Kind, ResourceId},
 };
 
 /// For each draft, the drafts that must be finished before it.
@@ -92,7 +92,7 @@ fn chain(drafts: &[Draft], before: &mut [Vec<usize>]) {
             Kind::Store => (Kind::Store, "", ""),
             _ => continue,
         };
-        let founder = desired.spec.get(BOOTSTRAP_FIELD) == Some(&Value::Bool(true));
+        let founder = desired.spec.get(FOUNDER) == Some(&Value::Bool(true));
         let leads = match primaries
             .get(text("cluster"))
             .filter(|_| draft.id.kind == Kind::Database)
