@@ -25,6 +25,7 @@ use super::{
     agreement::{Answer, Look, MemberDraft, Swapped, votes::Stream},
     facts::{self, Around, Snapshot},
     jobs::{self, Task},
+    news::{Change, News},
     state::Decided,
 };
 
@@ -64,8 +65,7 @@ struct Cycle {
     told: HashMap<String, Instant>,
     /// When the database was last being brought back.
     restarting: Option<Instant>,
-    blocked: Option<String>,
-    alerts: HashSet<&'static str>,
+    news: News,
 }
 
 /// Decides until cancelled. The job that runs then is dropped.
@@ -85,8 +85,7 @@ pub(super) async fn run(guard: Arc<Guard>, cancel: CancellationToken) {
         hold_off: HashMap::new(),
         told: HashMap::new(),
         restarting: None,
-        blocked: None,
-        alerts: HashSet::new(),
+        news: News::default(),
     };
     loop {
         tokio::select! {
@@ -336,29 +335,19 @@ impl Cycle {
         self.guard.state.events.write("cycle.decided", node, &name, why, None);
     }
 
+    /// What stands is an event when it begins and when it ends; what passes at once is none.
     fn tell(&mut self, decision: &Decision) {
         let (events, node) = (&self.guard.state.events, &self.guard.state.config.node);
-        let code = decision.blocked.as_ref().map(|it| it.code.to_owned());
-        if self.blocked != code {
-            match &decision.blocked {
-                Some(blocked) => {
-                    let detail = Some(format!("{}: {}", blocked.code, blocked.help));
-                    events.write("failover.blocked", node, "blocked", detail, Some(blocked.why.clone()));
+        for change in self.news.look(decision, Instant::now()) {
+            match change {
+                Change::Blocked { why, detail } => {
+                    events.write("failover.blocked", node, "blocked", Some(detail), Some(why));
                 }
-                None => events.write("failover.blocked", node, "clear", None, None),
-            }
-            self.blocked = code;
-        }
-        let now: HashSet<&'static str> = decision.alerts.iter().map(|(name, _)| *name).collect();
-        for (name, why) in &decision.alerts {
-            if !self.alerts.contains(name) {
-                events.write("alert", name, "raised", None, Some(why.clone()));
+                Change::Clear => events.write("failover.blocked", node, "clear", None, None),
+                Change::Raised { name, why } => events.write("alert", name, "raised", None, Some(why)),
+                Change::Cleared { name } => events.write("alert", name, "cleared", None, None),
             }
         }
-        for name in self.alerts.difference(&now) {
-            events.write("alert", name, "cleared", None, None);
-        }
-        self.alerts = now;
     }
 }
 

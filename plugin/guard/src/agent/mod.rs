@@ -25,6 +25,7 @@ mod keep;
 mod lag;
 mod memory;
 mod metrics;
+mod news;
 mod observe;
 mod permit;
 mod routing;
