@@ -20,6 +20,10 @@ const FAILOVER_WITHIN: Duration = Duration::from_secs(60);
 /// Somebody else may change the term between a look and the swap; who loses looks again.
 const ATTEMPTS: u32 = 3;
 
+/// A replica that has just begun to stream is seen to within this time: its guard looks each second, and tells then.
+const SHOWS_WITHIN: Duration = Duration::from_millis(2500);
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
 /// A wish that lies in the store.
 pub(crate) struct Begun {
     pub(crate) operation: Operation,
@@ -88,12 +92,7 @@ pub(crate) fn plan_switchover(
 /// Everything that stands in the way, at once; then nothing was changed.
 pub(crate) async fn switchover(agreement: &Agreement, to: Option<&str>) -> Result<Begun, Failed> {
     for _ in 0..ATTEMPTS {
-        let (look, world) = agreement.world().await?;
-        let (node, refusals) = plan_switchover(agreement, &world, to)?;
-        let (errors, warnings): (Vec<_>, Vec<_>) = refusals.into_iter().partition(|it| it.severity == Severity::Error);
-        let Some(node) = node.filter(|_| errors.is_empty()) else {
-            return Err(Failed::Refused(errors));
-        };
+        let (look, world, node, warnings) = clear_to_switch(agreement, to).await?;
         let cleared = Instant::now();
         let begun = |op: String, joined: bool| {
             let expected = world.nodes.iter().filter(|(_, it)| it.data && it.answers());
@@ -142,6 +141,32 @@ pub(crate) async fn switchover(agreement: &Agreement, to: Option<&str>) -> Resul
         }
     }
     Err(contended())
+}
+
+/// A look in which nothing stands in the way, whom it makes primary, and what should be known all the same.
+async fn clear_to_switch(
+    agreement: &Agreement,
+    to: Option<&str>,
+) -> Result<(Look, World, String, Vec<Refusal>), Failed> {
+    let began = Instant::now();
+    let mut said = false;
+    loop {
+        let (look, world) = agreement.world().await?;
+        let (node, refusals) = plan_switchover(agreement, &world, to)?;
+        let (errors, warnings): (Vec<_>, Vec<_>) = refusals.into_iter().partition(|it| it.severity == Severity::Error);
+        match node {
+            Some(node) if errors.is_empty() => return Ok((look, world, node, warnings)),
+            _ => {}
+        }
+        let passes = !errors.is_empty() && errors.iter().all(|it| it.code == switch::NOT_STREAMING);
+        if !passes || began.elapsed() >= SHOWS_WITHIN {
+            return Err(Failed::Refused(errors));
+        }
+        if let Some(first) = errors.first().filter(|_| !std::mem::replace(&mut said, true)) {
+            eprintln!("ha: waiting: {}", first.why);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
 }
 
 /// Afterwards an epoch is being decided in which the furthest of a sealed quorum becomes primary.

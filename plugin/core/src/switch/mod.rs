@@ -15,6 +15,6 @@ pub use explain::{Choice, explain_failover, explain_switchover};
 pub use facts::{NodeFacts, Vitals, World};
 pub use failover::{Loss, PrimaryState, Proof, estimate, failover, primary_state, proof};
 pub use findings::{AgreementFinding, age, findings};
-pub use preflight::{Refusal, Severity, nobody, switchover};
+pub use preflight::{NOT_STREAMING, Refusal, Severity, nobody, switchover};
 pub use progress::{Ending, Kind, Milestone, Progress, Snapshot, Waits, standing};
 pub use steps::{PlannedStep, failover_steps, outage, switchover_steps};

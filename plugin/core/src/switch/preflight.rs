@@ -19,6 +19,9 @@ const UNARCHIVED: u64 = 16;
 /// What a promotion and the log after it need at least.
 const FREE_BYTES: u64 = 256 << 20;
 
+/// The target does not stream as far as its guard has looked: of all that stands in the way, what may pass by itself.
+pub const NOT_STREAMING: &str = "ha::switchover::not_streaming";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// It is not done.
@@ -316,7 +319,7 @@ fn replica(world: &World, to: &str, node: &NodeFacts, report: &NodeReport) -> Ve
     if report.database.state != DatabaseState::Running {
         let state = state(report);
         return vec![refuse(
-            "ha::switchover::not_streaming",
+            NOT_STREAMING,
             format!("the database of {to} is {state}"),
             wait(),
         )];
@@ -342,13 +345,13 @@ fn replica(world: &World, to: &str, node: &NodeFacts, report: &NodeReport) -> Ve
             |it| format!("it heard nothing for {:.1} s", it.as_secs_f64()),
         );
         out.push(refuse(
-            "ha::switchover::not_streaming",
+            NOT_STREAMING,
             format!("{to} does not stream from the primary: {since}"),
             wait(),
         ));
     } else if let Some(follows) = elsewhere {
         out.push(refuse(
-            "ha::switchover::not_streaming",
+            NOT_STREAMING,
             format!(
                 "{to} still follows {} of epoch {}, and epoch {} is the present one",
                 follows.node, follows.epoch, world.term.epoch
