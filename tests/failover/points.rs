@@ -75,13 +75,16 @@ fn guards_die_at_every_step_of_a_failover_and_of_a_rejoin(world: &World) -> Stri
     // Its guard dies after it led, too, and comes back later each time: another may lead by now, the old one included.
     let new = verdict.answer.as_str().expect("a region").to_owned();
     assert_ne!(new, region);
-    let left = disarm(world, &new);
-    for step in TAKING_OVER {
-        assert!(!left.iter().any(|it| it == step), "{new} never came to {step}");
-    }
+    let left_of_new = disarm(world, &new);
     let third = |it: &&str| *it != region && *it != new;
     let follower = ha_tests::REGIONS.into_iter().find(third).expect("a third");
     let left = disarm(world, follower);
+    for step in TAKING_OVER {
+        // One of the two begins an epoch, and it is not always the one that is chosen in it.
+        let elsewhere = step == "campaign" && !left.iter().any(|it| it == step);
+        let came = elsewhere || !left_of_new.iter().any(|it| it == step);
+        assert!(came, "{new} never came to {step}");
+    }
     for step in FOLLOWING {
         assert!(!left.iter().any(|it| it == step), "{follower} never came to {step}");
     }
