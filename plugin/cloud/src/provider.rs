@@ -66,6 +66,12 @@ pub enum ProviderError {
     Denied { what: String },
     #[error("no capacity for {what}")]
     NoCapacity { what: String },
+    /// The account's own limit on how many of them it may have; asking again changes nothing.
+    #[error("the account's limit is reached: {what}")]
+    Quota { what: String },
+    /// It could not be asked, or what answered was not the provider; nothing was changed.
+    #[error("{what}")]
+    Unreachable { what: String, help: String },
     #[error("rate limit reached")]
     RateLimited { retry_after: Option<Duration> },
     /// It may or may not have happened: look again before acting.
@@ -101,6 +107,8 @@ impl ProviderError {
             Self::NotInstalled { .. } => "ha::provider::not_installed",
             Self::Denied { .. } => "ha::provider::denied",
             Self::NoCapacity { .. } => "ha::provider::no_capacity",
+            Self::Quota { .. } => "ha::provider::quota",
+            Self::Unreachable { .. } => "ha::provider::unreachable",
             Self::RateLimited { .. } => "ha::provider::rate_limited",
             Self::OutcomeUnknown { .. } => "ha::provider::outcome_unknown",
             Self::NotReady { .. } => "ha::provider::not_ready",
@@ -117,7 +125,10 @@ impl ProviderError {
             Self::NotInstalled { package, .. } => Some(format!(
                 "install it: ./scripts/start.sh does, or: apt-get install {package}"
             )),
-            Self::Refused { help, .. } => Some(help.clone()),
+            Self::Refused { help, .. } | Self::Unreachable { help, .. } => Some(help.clone()),
+            Self::Quota { .. } => {
+                Some("ask the provider for a higher limit, or remove what is not needed: ha orphans shows it".into())
+            }
             Self::Missing { .. } => Some("run: ha plan, then ha provision without a filter".into()),
             Self::Protected { .. } => Some("set protect = false in workspace.ncl first".into()),
             Self::OutcomeUnknown { .. } | Self::NotReady { .. } => {

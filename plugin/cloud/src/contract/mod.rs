@@ -10,6 +10,7 @@
 //! Each rule starts from a fixture of its own and leaves nothing behind. What is protected is not in here:
 //! plans keep away from it, a provider removes what it is told to remove.
 
+mod others;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,9 @@ pub struct Fixture {
     pub server: Option<ResourceId>,
     /// Makes calls fail; without it they are dropped from outside.
     pub trouble: Option<Arc<dyn Trouble>>,
+    /// What others do at the provider, where a test can play them; none skips those rules.
+    pub others: Option<Arc<dyn Others>>,
+    pub told: Told,
     /// A rule that takes longer is broken.
     pub deadline: Duration,
     /// What must live as long as the fixture: a folder, a server. Dropped last.
@@ -51,6 +55,70 @@ pub trait Trouble: Send + Sync {
     fn die_halfway(&self, id: &ResourceId);
 }
 
+/// How much of what was applied a provider tells again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Everything, word for word.
+    Everything,
+    /// What its own objects and references say: `spec` is null for stores and databases, which are labels of a server,
+    /// and `depends_on` may lack what it has no reference for.
+    Objects,
+}
+
+/// The world beside the provider: what others own in it, what they do, what the wire does.
+///
+/// Each method answers whether it could; the default is that it cannot, and the rule is skipped.
+pub trait Others: Send + Sync {
+    /// Puts things there that look like the fixture's and are not: another workspace's with the same names in their
+    /// labels, names that only begin the same, labels that only begin the same.
+    fn plant_lookalikes(&self) -> bool {
+        false
+    }
+
+    /// Gives the name of this resource to something without labels.
+    fn plant_namesake(&self, _id: &ResourceId) -> bool {
+        false
+    }
+
+    /// Takes away what was planted.
+    fn uproot(&self) {}
+
+    /// What was planted and is no longer as it was.
+    fn touched(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Everything at the provider that was not planted, what is no resource of ours by itself included.
+    fn leftovers(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Changes this resource by hand, in something that its spec says.
+    fn tamper(&self, _id: &ResourceId) -> bool {
+        false
+    }
+
+    /// The next reading of everything meets the rate limit in the middle, and is told to wait for an hour.
+    fn throttle(&self) -> bool {
+        false
+    }
+
+    /// The next removal of this resource is refused a few times because of what still uses it.
+    fn linger(&self, _id: &ResourceId) -> bool {
+        false
+    }
+
+    /// The answer to the nth changing request from now (the first is 1) is lost; what it asked for is done.
+    fn lose_answer(&self, _nth: u64) -> bool {
+        false
+    }
+
+    /// Takes back a loss that has not happened yet, and says whether there was one.
+    fn keep_answers(&self) -> bool {
+        false
+    }
+}
+
 impl Fixture {
     /// With the first server of `resources` to switch off, no change and no trouble, and two minutes per rule.
     pub fn new(provider: Arc<dyn Provider>, workspace: WorkspaceName, resources: Vec<Resource>) -> Self {
@@ -65,6 +133,8 @@ impl Fixture {
             changed: None,
             server,
             trouble: None,
+            others: None,
+            told: Told::Everything,
             deadline: Duration::from_secs(120),
             keep: None,
         }
@@ -104,10 +174,10 @@ pub async fn run(make: impl AsyncFnMut() -> Fixture) {
 pub async fn check(mut make: impl AsyncFnMut() -> Fixture) -> Vec<Broken> {
     let mut broken = Vec::new();
     macro_rules! check {
-        ($($rule:ident),+ $(,)?) => {$(
+        ($room:ident: $($rule:ident),+ $(,)?) => {$(
             let fixture = make().await;
             let rule = stringify!($rule);
-            match tokio::time::timeout(fixture.deadline, rules::$rule(&fixture)).await {
+            match tokio::time::timeout(fixture.deadline, $room::$rule(&fixture)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(why)) => broken.push(Broken { rule, why }),
                 Err(_) => broken.push(Broken { rule, why: format!("not done within {:?}", fixture.deadline) }),
@@ -120,7 +190,7 @@ pub async fn check(mut make: impl AsyncFnMut() -> Fixture) -> Vec<Broken> {
             }
         )+};
     }
-    check![
+    check![rules:
         nothing_there_is_an_empty_list,
         ensure_makes_it_and_its_labels_say_whose_it_is,
         ensure_twice_is_one,
@@ -137,6 +207,14 @@ pub async fn check(mut make: impl AsyncFnMut() -> Fixture) -> Vec<Broken> {
         power_off_is_off_and_on_is_running,
         power_of_something_unknown_is_not_found,
         the_order_of_the_list_is_stable,
+    ];
+    check![others:
+        every_answer_lost_in_turn_leaves_one_of_each_and_nothing_beside_it,
+        a_list_cut_short_by_throttling_is_an_error,
+        what_was_changed_by_hand_is_seen_and_made_good,
+        a_name_that_belongs_to_somebody_else_is_left_alone,
+        removal_touches_nothing_that_only_looks_alike,
+        removal_outlives_what_lingers,
     ];
     broken
 }

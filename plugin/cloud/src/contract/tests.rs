@@ -1,5 +1,7 @@
 //! The suite itself: it passes who keeps the rules, and it catches who does not.
 
+mod others;
+
 use std::sync::Mutex;
 
 use async_trait::async_trait;

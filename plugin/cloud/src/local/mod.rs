@@ -1,11 +1,11 @@
 //! The same resources on this machine: folders and processes on loopback addresses, with the real programs.
 
-mod kinds;
+pub(crate) mod kinds;
 mod links;
 mod observe;
 mod process;
 mod render;
-mod state;
+pub(crate) mod state;
 
 use std::{
     collections::BTreeMap,

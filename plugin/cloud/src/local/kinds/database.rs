@@ -53,9 +53,9 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct DatabaseSpec {
     pub(crate) server: String,
-    cluster: String,
-    engine: String,
-    version: String,
+    pub(crate) cluster: String,
+    pub(crate) engine: String,
+    pub(crate) version: String,
     founder: bool,
     settings: BTreeMap<String, String>,
     /// `region/server` of the other nodes.
@@ -197,14 +197,24 @@ pub(crate) fn render(local: &Local, want: &Resource) -> Result<String, ProviderE
 /// # Errors
 /// `Refused` for what is not PostgreSQL, `NotInstalled` where there is none.
 fn programs_of(local: &Local, id: &ResourceId, spec: &DatabaseSpec) -> Result<PathBuf, ProviderError> {
-    if !matches!(spec.engine.as_str(), "postgres" | "postgresql" | "pg") {
+    if !spec.is_postgres() {
         return Err(ProviderError::Refused {
             what: format!("{id}: the local target runs PostgreSQL, not {}", spec.engine),
             help: "declare it as ha.Postgres".into(),
         });
     }
-    let major = spec.version.split('.').next().and_then(|major| major.parse().ok());
-    programs::postgres(&local.options.path, major)
+    programs::postgres(&local.options.path, spec.major())
+}
+
+impl DatabaseSpec {
+    pub(crate) fn is_postgres(&self) -> bool {
+        matches!(self.engine.as_str(), "postgres" | "postgresql" | "pg")
+    }
+
+    /// `15`; none when the version does not begin with a number.
+    pub(crate) fn major(&self) -> Option<u32> {
+        self.version.split('.').next().and_then(|major| major.parse().ok())
+    }
 }
 
 /// Afterwards nothing of the node is left, its data included.
@@ -296,72 +306,141 @@ fn config(
     bin_dir: PathBuf,
 ) -> Result<GuardConfig, ProviderError> {
     let host = local.layout.host(at.region, at.host);
+    let seat = Seat {
+        workspace: local.options.workspace.as_str(),
+        region: at.region,
+        server: at.host,
+        listen: address.direct.to_string(),
+        source: Some(address.direct.to_string()),
+        reached: address.front.to_string(),
+        bin_dir,
+        files: Files {
+            data_dir: host.data("postgres"),
+            log: host.log("postgres"),
+            run: sockets(local, at)?,
+            events: local.layout.region(at.region).events(),
+            promise: host.data(PROMISE),
+            tls: TlsFiles {
+                ca: host.tls("ca.pem"),
+                cert: host.tls("cert.pem"),
+                key: host.tls("key.pem"),
+            },
+            passwords: host.etc(""),
+        },
+        // Callers that bind no address come from 127.0.0.1; all of them need TLS and a password.
+        allow: vec!["127.0.0.0/8".into()],
+        endpoints: store::endpoints(local, at.region)?,
+        balancers: balancing::of_databases(local, at.region)?,
+    };
+    guard_config(seat, spec, |node| {
+        let address = local.record.allocate(&node.region, &node.server, HostKind::Server)?;
+        Ok(address.seen_from(at.region, &node.region).to_string())
+    })
+}
+
+/// Where a node is and what is around it, on whichever target. Addresses may be names.
+pub(crate) struct Seat<'a> {
+    pub(crate) workspace: &'a str,
+    pub(crate) region: &'a str,
+    pub(crate) server: &'a str,
+    /// The address that database and guard listen at.
+    pub(crate) listen: String,
+    /// Where outgoing connections come from, where that matters.
+    pub(crate) source: Option<String>,
+    /// Where other regions reach it.
+    pub(crate) reached: String,
+    pub(crate) bin_dir: PathBuf,
+    pub(crate) files: Files,
+    /// Who may connect.
+    pub(crate) allow: Vec<String>,
+    /// Of the store, the own region's first.
+    pub(crate) endpoints: Vec<String>,
+    /// Admin sockets of the balancers that its guard turns.
+    pub(crate) balancers: Vec<PathBuf>,
+}
+
+/// Where a node keeps what it has.
+pub(crate) struct Files {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) log: PathBuf,
+    /// Sockets, and what must not survive a reboot.
+    pub(crate) run: PathBuf,
+    pub(crate) events: PathBuf,
+    pub(crate) promise: PathBuf,
+    pub(crate) tls: TlsFiles,
+    /// The folder with a file for each password.
+    pub(crate) passwords: PathBuf,
+}
+
+/// What a guard is told, the same template on every target; `address` says where a node is reached from here.
+///
+/// # Errors
+/// Those of `address`, and `Other` for a peer or voter that is not written `region/server`.
+pub(crate) fn guard_config(
+    seat: Seat<'_>,
+    spec: &DatabaseSpec,
+    address: impl Fn(&nodes::Node) -> Result<String, ProviderError>,
+) -> Result<GuardConfig, ProviderError> {
     let mut places = spec.peers.clone();
-    places.push(format!("{}/{}", at.region, at.host));
+    places.push(format!("{}/{}", seat.region, seat.server));
     let mut nodes = nodes::read(&places)?;
     let nodes_here: Vec<(String, String)> = places
         .into_iter()
         .zip(nodes.iter().map(|node| node.name.clone()))
         .collect();
-    let own = nodes.pop().map_or_else(|| at.host.to_owned(), |node| node.name);
+    let own = nodes.pop().map_or_else(|| seat.server.to_owned(), |node| node.name);
     let mut peers = Vec::new();
     for node in nodes {
-        let address = local.record.allocate(&node.region, &node.server, HostKind::Server)?;
-        let address = address.seen_from(at.region, &node.region);
+        let address = address(&node)?;
         peers.push(Peer {
             region: node.region,
             node: node.name,
-            address: address.to_string(),
             port: port::POSTGRES,
             guard: format!("http://{address}:{}", port::GUARD),
+            address,
         });
     }
-    let tls = TlsFiles {
-        ca: host.tls("ca.pem"),
-        cert: host.tls("cert.pem"),
-        key: host.tls("key.pem"),
-    };
+    let files = seat.files;
     Ok(GuardConfig {
-        workspace: local.options.workspace.as_str().to_owned(),
+        workspace: seat.workspace.to_owned(),
         cluster: spec.cluster.clone(),
-        region: at.region.to_owned(),
+        region: seat.region.to_owned(),
         node: own,
         declared_primary: spec.founder,
-        listen: format!("{}:{}", address.direct, port::GUARD),
-        source_address: Some(address.direct.to_string()),
+        listen: format!("{}:{}", seat.listen, port::GUARD),
+        source_address: seat.source,
         postgres: PostgresConfig {
-            bin_dir,
-            data_dir: host.data("postgres"),
-            log_file: host.log("postgres"),
-            address: address.direct.to_string(),
-            public_address: address.front.to_string(),
+            bin_dir: seat.bin_dir,
+            data_dir: files.data_dir,
+            log_file: files.log,
+            address: seat.listen,
+            public_address: seat.reached,
             port: port::POSTGRES,
-            socket_dir: sockets(local, at)?,
+            socket_dir: files.run.clone(),
             settings: spec.settings.clone(),
-            // Callers that bind no address come from 127.0.0.1; all of them need TLS and a password.
-            allow: vec!["127.0.0.0/8".into()],
-            tls: tls.clone(),
-            admin_password_file: host.etc(Password::Admin.file()),
-            replication_password_file: host.etc(Password::Replication.file()),
-            app_password_file: host.etc(Password::App.file()),
+            allow: seat.allow,
+            tls: files.tls.clone(),
+            admin_password_file: files.passwords.join(Password::Admin.file()),
+            replication_password_file: files.passwords.join(Password::Replication.file()),
+            app_password_file: files.passwords.join(Password::App.file()),
             app_user: APP_USER.into(),
             app_database: APP_DATABASE.into(),
         },
         store: StoreConfig {
-            endpoints: store::endpoints(local, at.region)?,
-            tls,
+            endpoints: seat.endpoints,
+            tls: files.tls,
         },
         peers,
         sample_interval_ms: u64::try_from(SAMPLE_EVERY.as_millis()).unwrap_or(u64::MAX),
-        events: local.layout.region(at.region).events(),
+        events: files.events,
         failover: FailoverConfig {
             sync_mode: spec.sync_mode,
             timing: spec.timing,
             policy: spec.failover,
             nodes: voters(&spec.voters, &nodes_here)?,
-            balancers: balancing::of_databases(local, at.region)?,
-            promise: host.data(PROMISE),
-            runtime_dir: sockets(local, at)?,
+            balancers: seat.balancers,
+            promise: files.promise,
+            runtime_dir: files.run,
             watchdog: None,
         },
     })

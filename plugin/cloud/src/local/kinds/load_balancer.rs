@@ -1,6 +1,12 @@
 //! A load balancer: HAProxy from a rendered file that was checked before it is used.
 
-use std::{collections::BTreeMap, fs, path::Path, process::Stdio, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
 
 use ha_core::{
     model::{ForwardingRule, HealthCheck},
@@ -35,6 +41,7 @@ use crate::local::{
 
 const UNIT: &str = "haproxy";
 pub(crate) const CONFIG: &str = "haproxy.cfg";
+pub(crate) const HOLD: &str = "hold.lua";
 const READY_WITHIN: Duration = Duration::from_secs(20);
 /// A reload takes a few hundredths of a second.
 const READS_WITHIN: Duration = Duration::from_secs(3);
@@ -43,8 +50,8 @@ const RELOADS: u32 = 3;
 /// A replica that is further behind than this is not read from.
 const READ_MAX_LAG: &str = "10s";
 /// 33 kB each when in use: enough for a rehearsal, little for a laptop.
-const MAX_CONNECTIONS: u32 = 2000;
-const THREADS: u16 = 2;
+pub(crate) const MAX_CONNECTIONS: u32 = 2000;
+pub(crate) const THREADS: u16 = 2;
 
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct BalancerSpec {
@@ -88,6 +95,8 @@ pub(crate) async fn ensure(local: &Local, want: &Resource) -> Result<(), Provide
     let config = host.etc(CONFIG);
     if !fs::read(&config).is_ok_and(|old| old == text.as_bytes()) {
         let candidate = host.etc("haproxy.cfg.candidate");
+        // What runs has read its own; the version of this one is part of the configuration.
+        local.files.write(&host.etc(HOLD), haproxy::HOLD.as_bytes(), PLAIN)?;
         local.files.write(&candidate, text.as_bytes(), PLAIN)?;
         check(local, &want.id, &program, &candidate).await?;
         drain_leaving(local, at, &want.id, &spec.targets).await?;
@@ -224,24 +233,39 @@ fn input(local: &Local, at: At, address: Addresses, spec: &BalancerSpec) -> Resu
             },
             servers,
         }),
-        database: (!databases.is_empty()).then(|| DatabaseSide {
-            write: format!("{direct}:{}", port::WRITE),
-            read: format!("{direct}:{}", port::READ),
-            max_lag: READ_MAX_LAG.into(),
-            nodes: databases,
-        }),
+        database: database_side(
+            &direct.to_string(),
+            local.layout.host(at.region, at.host).etc(HOLD),
+            databases,
+        ),
     })
 }
 
 fn database_node(local: &Local, at: At, node: &Node) -> Result<DatabaseNode, ProviderError> {
     let address = local.record.allocate(&node.region, &node.server, HostKind::Server)?;
-    Ok(DatabaseNode {
+    Ok(behind(node, address.seen_from(at.region, &node.region).to_string()))
+}
+
+/// The way to the databases, for whoever asks at this address; none where there are none.
+pub(crate) fn database_side(listen: &str, hold: PathBuf, nodes: Vec<DatabaseNode>) -> Option<DatabaseSide> {
+    (!nodes.is_empty()).then(|| DatabaseSide {
+        write: format!("{listen}:{}", port::WRITE),
+        read: format!("{listen}:{}", port::READ),
+        hold,
+        max_lag: READ_MAX_LAG.into(),
+        nodes,
+    })
+}
+
+/// A database node, at the address where the balancer reaches it.
+pub(crate) fn behind(node: &Node, address: String) -> DatabaseNode {
+    DatabaseNode {
         name: node.name.clone(),
         region: node.region.clone(),
-        address: address.seen_from(at.region, &node.region).to_string(),
+        address,
         port: port::POSTGRES,
         guard_port: port::GUARD,
-    })
+    }
 }
 
 fn ports(spec: &BalancerSpec) -> Vec<u16> {

@@ -1,6 +1,10 @@
 //! A server: a folder and an address; with the role `app`, the application runs on it.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use ha_core::{
     agent::AppConfig,
@@ -212,22 +216,11 @@ fn app_process(
             (local.guard_program()?, args.to_vec())
         }
     };
-    let env = [
-        ("HA_REGION", config.region.clone()),
-        ("HA_SERVER", config.server.clone()),
-        ("HA_LISTEN", config.listen.clone()),
-        ("HA_DATABASE_WRITE", config.write.clone()),
-        ("HA_DATABASE_READ", config.read.clone()),
-        ("HA_CA", config.ca.display().to_string()),
-        ("PGPASSFILE", pgpass.display().to_string()),
-        ("PGUSER", APP_USER.into()),
-        ("PGDATABASE", APP_DATABASE.into()),
-    ];
     Ok(Process {
         name: APP,
         program,
         args,
-        env: env
+        env: environment(&config, &pgpass)
             .into_iter()
             .map(|(key, value)| (key.to_owned(), value))
             .collect::<BTreeMap<_, _>>(),
@@ -243,6 +236,21 @@ fn app_process(
         reads_again: Vec::new(),
         ports: vec![port::APP],
     })
+}
+
+/// What every application is told, the user's own as well.
+pub(crate) fn environment(config: &AppConfig, pgpass: &Path) -> [(&'static str, String); 9] {
+    [
+        ("HA_REGION", config.region.clone()),
+        ("HA_SERVER", config.server.clone()),
+        ("HA_LISTEN", config.listen.clone()),
+        ("HA_DATABASE_WRITE", config.write.clone()),
+        ("HA_DATABASE_READ", config.read.clone()),
+        ("HA_CA", config.ca.display().to_string()),
+        ("PGPASSFILE", pgpass.display().to_string()),
+        ("PGUSER", APP_USER.into()),
+        ("PGDATABASE", APP_DATABASE.into()),
+    ]
 }
 
 /// The nodes that a balancer of the region leads to; none before there is one.

@@ -9,6 +9,7 @@ use std::{
 };
 
 use ha_core::{
+    agent::TlsFiles,
     resource::{Kind, Resource, ResourceId},
     unit::{Ready, StopSignal},
 };
@@ -34,7 +35,7 @@ use crate::local::{
     },
 };
 
-const UNIT: &str = "etcd";
+pub(crate) const UNIT: &str = "etcd";
 pub(crate) const CONFIG: &str = "etcd.json";
 const READY_WITHIN: Duration = Duration::from_secs(40);
 /// A cluster that just took a member in refuses the next one until that has caught up.
@@ -52,21 +53,21 @@ pub(crate) struct StoreSpec {
 
 /// How a member begins. Only a process that has no data yet asks for it, and then once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Birth {
+pub(crate) struct Birth {
     /// `new` or `existing`
-    state: &'static str,
+    pub(crate) state: &'static str,
     /// `name=url,name=url`
-    cluster: String,
-    token: String,
+    pub(crate) cluster: String,
+    pub(crate) token: String,
 }
 
 impl Birth {
     /// With its data there a member begins nothing. Without it (a disk was lost) it must not begin either: told to
     /// join a cluster of nobody else, etcd ends instead of founding another one or voting again under its number.
-    fn behind(site: &Site) -> Self {
+    pub(crate) fn behind(name: &str, peer_url: &str) -> Self {
         Self {
             state: "existing",
-            cluster: format!("{}={}", site.member_name(), site.peer_url()),
+            cluster: format!("{name}={peer_url}"),
             token: String::new(),
         }
     }
@@ -88,12 +89,55 @@ impl Site {
 
     /// The same one for every member: from addresses of their own they would count as different clusters.
     fn peer_url(&self) -> String {
-        format!("https://{}:{}", self.address.front, port::ETCD_PEER)
+        peer_url(&self.address.front.to_string())
     }
 
     fn member_name(&self) -> String {
-        format!("{}.{}", self.id.region, self.id.name)
+        member_name(&self.id)
     }
+
+    fn birth_behind(&self) -> Birth {
+        Birth::behind(&self.member_name(), &self.peer_url())
+    }
+
+    fn seat(&self, host: &Host) -> Seat {
+        Seat {
+            name: self.member_name(),
+            data_dir: host.data(UNIT),
+            tls: TlsFiles {
+                ca: host.tls("ca.pem"),
+                cert: host.tls("cert.pem"),
+                key: host.tls("key.pem"),
+            },
+            listen: self.address.direct.to_string(),
+            reached: self.address.front.to_string(),
+            metrics: self.address.direct.to_string(),
+        }
+    }
+}
+
+/// Where the other members find the one at this address or of this name.
+pub(crate) fn peer_url(reached: &str) -> String {
+    format!("https://{reached}:{}", port::ETCD_PEER)
+}
+
+/// What a member is called in its cluster.
+pub(crate) fn member_name(id: &ResourceId) -> String {
+    format!("{}.{}", id.region, id.name)
+}
+
+/// Where a member is, on whichever target.
+#[derive(Clone, Debug)]
+pub(crate) struct Seat {
+    pub(crate) name: String,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) tls: TlsFiles,
+    /// The address it listens at: etcd takes no name here.
+    pub(crate) listen: String,
+    /// Address or name by which every other member knows it.
+    pub(crate) reached: String,
+    /// Where `/health` and `/metrics` are answered, without TLS.
+    pub(crate) metrics: String,
 }
 
 /// Afterwards the member runs and its cluster answers.
@@ -126,9 +170,10 @@ pub(crate) async fn ensure(local: &Local, want: &Resource) -> Result<(), Provide
     let joining = local.joining.lock().await;
     let (birth, mark) = birth(local, &site, at, &host).await?;
     let path = host.etc(CONFIG);
-    let plain = files::json_text(&config(&site, &spec, &host, &Birth::behind(&site)))?;
+    let seat = site.seat(&host);
+    let plain = files::json_text(&config(&seat, &spec, &site.birth_behind()))?;
     let first = match &birth {
-        Some(birth) => &files::json_text(&config(&site, &spec, &host, birth))?,
+        Some(birth) => &files::json_text(&config(&seat, &spec, birth))?,
         None => &plain,
     };
     local.files.write_if_changed(&path, first.as_bytes(), PLAIN)?;
@@ -166,7 +211,7 @@ pub(crate) fn render(local: &Local, want: &Resource) -> Result<String, ProviderE
         address: local.record.allocate(region, &spec.server, HostKind::Server)?,
     };
     let host = local.layout.host(region, &spec.server);
-    files::json_text(&config(&site, &spec, &host, &Birth::behind(&site)))
+    files::json_text(&config(&site.seat(&host), &spec, &site.birth_behind()))
 }
 
 /// Afterwards the cluster no longer counts on the member, and nothing of it is left.
@@ -224,7 +269,7 @@ async fn birth(local: &Local, site: &Site, at: At<'_>, host: &Host) -> Result<(O
         Birth {
             state: "new",
             token,
-            ..Birth::behind(site)
+            ..site.birth_behind()
         }
     } else {
         join(local, site, &others, host).await?
@@ -444,23 +489,23 @@ pub(crate) fn health_url(address: Addresses) -> String {
 }
 
 /// JSON is YAML, which is what etcd reads.
-fn config(site: &Site, spec: &StoreSpec, host: &Host, birth: &Birth) -> serde_json::Value {
-    let (direct, front) = (site.address.direct, site.address.front);
-    let path = |path: PathBuf| path.display().to_string();
+/// `etcd.json`, the same template on every target.
+pub(crate) fn config(seat: &Seat, spec: &StoreSpec, birth: &Birth) -> serde_json::Value {
+    let path = |path: &Path| path.display().to_string();
     let tls = json!({
-        "cert-file": path(host.tls("cert.pem")),
-        "key-file": path(host.tls("key.pem")),
-        "trusted-ca-file": path(host.tls("ca.pem")),
+        "cert-file": path(&seat.tls.cert),
+        "key-file": path(&seat.tls.key),
+        "trusted-ca-file": path(&seat.tls.ca),
         "client-cert-auth": true,
     });
     json!({
-        "name": site.member_name(),
-        "data-dir": path(host.data(UNIT)),
-        "listen-client-urls": format!("https://{direct}:{}", port::ETCD_CLIENT),
-        "advertise-client-urls": format!("https://{front}:{}", port::ETCD_CLIENT),
-        "listen-peer-urls": format!("https://{direct}:{}", port::ETCD_PEER),
-        "initial-advertise-peer-urls": site.peer_url(),
-        "listen-metrics-urls": format!("http://{direct}:{}", port::ETCD_METRICS),
+        "name": seat.name,
+        "data-dir": path(&seat.data_dir),
+        "listen-client-urls": format!("https://{}:{}", seat.listen, port::ETCD_CLIENT),
+        "advertise-client-urls": format!("https://{}:{}", seat.reached, port::ETCD_CLIENT),
+        "listen-peer-urls": format!("https://{}:{}", seat.listen, port::ETCD_PEER),
+        "initial-advertise-peer-urls": peer_url(&seat.reached),
+        "listen-metrics-urls": format!("http://{}:{}", seat.metrics, port::ETCD_METRICS),
         "initial-cluster": birth.cluster,
         "initial-cluster-state": birth.state,
         "initial-cluster-token": birth.token,
