@@ -13,6 +13,9 @@ const FAULTS = [
     [kill_replica 2] [switchover 3] [two_faults 2]
 ]
 
+# An outage longer than any of the budgets: what happened meanwhile is told.
+const SLOW = 6sec
+
 # Break the primary's region and others at random for a while, under load, and count what was lost.
 #
 # A workspace of its own comes up for it (a copy of the example, profile `near`, no cooldown), and is removed at the end.
@@ -92,7 +95,7 @@ def round [number: int, plan: record]: nothing -> record {
         {took: ((date now) - $since) error: null}
     } catch {|error| {took: null error: $error.msg} }
     let after = try { ha lease | get 0 }
-    {
+    let row = {
         number: $number
         at: ((date now) - $started)
         fault: $plan.fault
@@ -109,6 +112,19 @@ def round [number: int, plan: record]: nothing -> record {
         whole: $whole.took
         error: ([$answer.error? $whole.error] | compact | str join "; " | if ($in | is-empty) { null } else { $in })
     }
+    if $row.longest_outage > $SLOW or $row.error != null or $row.lost + $row.unexpected > 0 { tell what happened $started }
+    $row
+}
+
+# Before the workspace is gone: every decision of this round, the oldest first.
+def "tell what happened" [since: datetime]: nothing -> nothing {
+    try { ha events --last 500 } catch { [] }
+    | where at >= $since
+    | each {|it|
+        let more = [$it.detail? $it.error?] | compact | str join "; "
+        print --stderr $"    ($it.at | format date '%T%.3f') ($it.region?) ($it.event) ($it.subject) ($it.status) ($more)"
+    }
+    | ignore
 }
 
 # The longest gap between two acknowledged writes, of clients whose own region was neither gone nor cut from the primary.

@@ -195,6 +195,8 @@ const COLUMNS: &[(&str, &str)] = &[
     ("ha provision", "ha provision --dry-run"),
     ("ha destroy", "ha destroy shop --dry-run"),
     ("ha inventory", "ha inventory"),
+    ("ha cost", "ha cost"),
+    ("ha upgrade", "ha upgrade --dry-run"),
     ("ha power", "ha power off us-app-1 --dry-run"),
     ("ha health", "ha health"),
     ("ha lag", "ha lag"),

@@ -174,3 +174,42 @@ def "the order of a deployment is that of its dry run" [] {
     assert equal $wrong.exit_code 1
     assert str contains $wrong.stderr "us-east"
 }
+
+@test
+def "the inventory script of Ansible prints JSON before anything is there, and knows which servers there are" [] {
+    let script = $ROOT | path join scripts ansible-inventory.nu
+    with folder {|folder|
+        $env.HA_STATE_HOME = $folder | path join state
+        $env.HA_RUNTIME_DIR = $folder | path join run
+        # Ansible calls it from anywhere.
+        cd $folder
+        let answer = ^$script --list | complete
+        assert equal $answer.exit_code 0 $answer.stderr
+        let inventory = $answer.stdout | from json
+        assert equal $inventory._meta.hostvars {}
+        assert equal $inventory.db_servers.hosts []
+        assert equal $inventory.all.vars.target local
+        let nobody = ^$script --host us-db-1 | complete
+        assert equal $nobody.exit_code 1
+        assert str contains $nobody.stderr "ha::server::unknown"
+        assert str contains $nobody.stderr "ha provision"
+    }
+}
+
+@test
+def "a bill adds up in pipelines, and a hole in it is no zero" [] {
+    cd $ROOT
+    let bill = ha cost
+    let by_region = $bill
+        | where monthly_cost != null
+        | group-by { $in.region | default "all regions" } --to-table
+        | insert monthly_cost {|it| $it.items.monthly_cost | math sum }
+    let whole = $bill.monthly_cost | compact | math sum
+    assert equal ($by_region.monthly_cost | math sum | math round --precision 2) ($whole | math round --precision 2)
+    let error = try { $bill.monthly_cost | math sum; null } catch {|err| $err }
+    assert ($error != null) "a line without a price was added up"
+    # Two servers fewer in each region cost less, and nothing else has changed.
+    let changed = ha cost --what-if count=1 | where difference != 0
+    assert equal ($changed.name | uniq | sort) [asia-app eu-app us-app]
+    assert ($changed | all {|it| $it.difference < 0 and $it.monthly_cost < $it.before })
+}

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use ha_cloud::ProviderError;
-use ha_core::switch::Refusal;
+use ha_core::{names::ProviderName, switch::Refusal};
 use ha_nickel::EvaluateError;
 use ha_oracle::OracleError;
 use ha_store::StoreError;
@@ -35,8 +35,20 @@ pub(crate) enum Failed {
         near: Option<String>,
         known: Vec<String>,
     },
-    #[error("target \"cloud\" is not in this version")]
+    #[error("this asks the guards, and to those on cloud servers this version has no way")]
     CloudTarget,
+    /// Neither `config.toml` nor the environment has one.
+    #[error("no {word} for {provider}")]
+    NoCredential {
+        provider: ProviderName,
+        /// As in `config.toml`: `token`.
+        word: String,
+        /// The variable that the provider's own tools read.
+        variable: String,
+    },
+    /// There is a reference, and nothing behind it. The credential itself is in no message.
+    #[error("the {of} could not be read: {why}")]
+    Credential { of: String, why: String, help: String },
     /// Somebody else holds the writer's lock.
     #[error("another shell is changing this workspace: {0}")]
     Busy(String),
@@ -77,6 +89,7 @@ pub(crate) enum Failed {
 pub(crate) enum What {
     Region,
     Server,
+    Group,
     Kind,
     Render,
 }
@@ -104,6 +117,7 @@ impl std::fmt::Display for What {
         f.write_str(match self {
             Self::Region => "region",
             Self::Server => "server",
+            Self::Group => "group",
             Self::Kind => "kind",
             Self::Render => "configuration",
         })
@@ -142,9 +156,12 @@ impl Failed {
             Self::WrongSetting { .. } => "ha::setting::wrong_type",
             Self::Unknown { what: What::Region, .. } => "ha::region::unknown",
             Self::Unknown { what: What::Server, .. } => "ha::server::unknown",
+            Self::Unknown { what: What::Group, .. } => "ha::group::unknown",
             Self::Unknown { what: What::Kind, .. } => "ha::kind::unknown",
             Self::Unknown { what: What::Render, .. } => "ha::render::unknown",
             Self::CloudTarget => "ha::target::cloud",
+            Self::NoCredential { .. } => "ha::credential::missing",
+            Self::Credential { .. } => "ha::credential::unreadable",
             Self::Busy(_) => "ha::workspace::busy",
             Self::NotProvisioned(_) => "ha::workspace::not_provisioned",
             Self::WrongName { .. } => "ha::destroy::wrong_name",
@@ -186,8 +203,19 @@ impl Failed {
             Self::Unknown { known, what, .. } if known.is_empty() => format!("there is no {what} at all"),
             Self::Unknown { known, .. } => format!("one of: {}", known.join(", ")),
             Self::CloudTarget => {
-                "set target = \"local\" in config.toml to run the same workspace on this machine".into()
+                "set target = \"local\" in config.toml to run the same workspace on this machine; ha inventory and ha plan \
+                 ask the providers"
+                    .into()
             }
+            Self::NoCredential {
+                provider,
+                word,
+                variable,
+            } => format!(
+                "set {variable} in this shell, or write in config.toml below [providers.{provider}]: {word} = {{ env = \
+                 \"{variable}\" }}"
+            ),
+            Self::Credential { help, .. } => help.clone(),
             Self::Busy(_) => "try again when it is done; ha provision and ha destroy wait with --wait 5min".into(),
             Self::NotProvisioned(_) => "run: ha provision".into(),
             Self::WrongName { workspace, .. } => {
@@ -224,6 +252,7 @@ impl Failed {
             Self::WrongSetting { .. } => "wrong type",
             Self::Unknown { .. } => "not known here",
             Self::CloudTarget => "needs the local target",
+            Self::NoCredential { .. } | Self::Credential { .. } => "needs a credential",
             Self::NotProvisioned(_) => "needs something that runs",
             Self::WrongName { .. } => "another name",
             Self::NotAPlan(_) => "from here",
@@ -274,9 +303,20 @@ mod tests {
             },
             unknown(What::Region, &["us-east"]),
             unknown(What::Server, &[]),
+            unknown(What::Group, &["us-app"]),
             unknown(What::Kind, &["server"]),
             unknown(What::Render, &["haproxy"]),
             Failed::CloudTarget,
+            Failed::NoCredential {
+                provider: ProviderName::Hetzner,
+                word: "token".into(),
+                variable: "HCLOUD_TOKEN".into(),
+            },
+            Failed::Credential {
+                of: "token of hetzner".into(),
+                why: "token.txt can be read by others (mode 644)".into(),
+                help: "type: chmod 600 token.txt".into(),
+            },
             Failed::Busy("ha provision (process 7)".into()),
             Failed::NotProvisioned("shop".into()),
             Failed::WrongName {

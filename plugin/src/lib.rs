@@ -21,6 +21,7 @@ use error::Failed;
 pub struct HaPlugin {
     runtime: OnceLock<Runtime>,
     evaluations: context::Evaluations,
+    ledgers: context::Ledgers,
 }
 
 impl Default for HaPlugin {
@@ -29,6 +30,7 @@ impl Default for HaPlugin {
         Self {
             runtime: OnceLock::new(),
             evaluations: context::Evaluations::default(),
+            ledgers: context::Ledgers::default(),
         }
     }
 }

@@ -7,6 +7,7 @@ use ha_cloud::{
     local::{LocalProvider, LockHolder, WriterLock},
 };
 use ha_core::{
+    model::Workspace,
     plan::{Action, Step},
     resource::ResourceId,
 };
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     acts::{Act, Acts},
-    context::Settings,
+    context::{Settings, Silent},
     error::{Failed, WHAT_HAPPENED},
     nu::{MILLISECOND, to_the},
 };
@@ -72,6 +73,20 @@ impl Row {
         }
     }
 
+    /// Of a provider that did not answer: what it holds is neither known nor touched.
+    pub(crate) fn silent(silent: &Silent, workspace: &Workspace) -> Self {
+        Self {
+            region: silent.regions(workspace),
+            name: Some(silent.provider.to_string()),
+            action: "ask".into(),
+            status: "failed".into(),
+            error: Some(silent.error.to_string()),
+            code: Some(silent.error.code().to_owned()),
+            help: silent.error.help().or_else(|| Some(WHAT_HAPPENED.to_owned())),
+            ..Self::default()
+        }
+    }
+
     /// The one row of a plan with nothing to do.
     pub(crate) fn nothing_to_do() -> Self {
         Self {
@@ -102,12 +117,12 @@ const LETTING_GO: Duration = Duration::from_secs(5);
 /// Waits for the writer's lock up to `wait` and tells the operator whom for. Without `wait` it gives a holder
 /// that is just ending the time to do so: "run it again" after a kill must not answer "busy".
 pub(crate) async fn lock(
-    provider: &LocalProvider,
+    desk: &LocalProvider,
     command: &str,
     wait: Option<Duration>,
 ) -> Result<WriterLock, Failed> {
     let say = |holder: &LockHolder| eprintln!("ha: waiting for {holder}");
-    let held = provider.lock_wait(command, wait.unwrap_or(LETTING_GO), say).await;
+    let held = desk.lock_wait(command, wait.unwrap_or(LETTING_GO), say).await;
     held.map_err(|error| match error {
         ProviderError::Taken { by, .. } => Failed::Busy(by),
         other => other.into(),
@@ -116,7 +131,7 @@ pub(crate) async fn lock(
 
 /// A plan under way.
 pub(crate) struct Work {
-    pub(crate) provider: LocalProvider,
+    pub(crate) provider: Arc<dyn Provider>,
     pub(crate) acts: Acts,
     pub(crate) settings: Settings,
     /// Held until the last step has ended.
@@ -134,8 +149,7 @@ impl Work {
             concurrency: self.settings.concurrency,
             ..ApplyOptions::default()
         };
-        let provider: Arc<dyn Provider> = Arc::new(self.provider.clone());
-        let mut finished = apply(steps, provider, options, cancel);
+        let mut finished = apply(steps, self.provider.clone(), options, cancel);
         let (mut last, mut stopped) = (0, 0_u32);
         while let Some(row) = finished.recv().await {
             last = last.max(row.step);

@@ -11,6 +11,7 @@ pub mod agreement;
 pub mod budget;
 pub mod check;
 pub mod config;
+pub mod cost;
 pub mod decide;
 pub mod desired;
 pub mod event;

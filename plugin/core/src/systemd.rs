@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::agent::GuardConfig;
+use crate::agent::{GuardConfig, TlsFiles};
 
 /// Where things are on the server, and whose processes they are.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +16,9 @@ pub struct Install<'a> {
     pub config: &'a Path,
     /// PostgreSQL's own user: guard, deadman and database must be able to signal each other.
     pub user: &'a str,
+    /// Files that come to the server later than the units do: without one of them neither is started, and a boot
+    /// leaves both alone.
+    pub needs: &'a [&'a Path],
 }
 
 /// `ha-guard.service` and what is in it.
@@ -35,6 +38,7 @@ impl Default for Install<'static> {
             program: Path::new("/usr/local/bin/ha-guard"),
             config: Path::new("/etc/ha/guard.json"),
             user: "postgres",
+            needs: &[],
         }
     }
 }
@@ -42,8 +46,13 @@ impl Default for Install<'static> {
 /// Where units are looked for.
 pub const FOLDER: &str = "/etc/systemd/system";
 
-/// The same node on a server of its own, where nobody else's files are: what lasts in `/var/lib/ha`, what is read by
-/// people in `/var/log/ha`, what a reboot removes in `/run/ha`.
+/// Certificates on a server of its own: `ca.pem`, `cert.pem`, `key.pem`.
+pub const TLS: &str = "/etc/ha/tls";
+/// Passwords on a server of its own, a file each: `admin`, `replication`, `app`.
+pub const SECRETS: &str = "/etc/ha/secrets";
+
+/// The same node on a server of its own, where nobody else's files are: what it is told in `/etc/ha`, what lasts in
+/// `/var/lib/ha`, what is read by people in `/var/log/ha`, what a reboot removes in `/run/ha`.
 pub fn on_server(config: &GuardConfig) -> GuardConfig {
     let mut config = config.clone();
     let run = Path::new("/run/ha").join(&config.workspace);
@@ -53,7 +62,23 @@ pub fn on_server(config: &GuardConfig) -> GuardConfig {
     config.events = PathBuf::from("/var/log/ha/events.jsonl");
     config.failover.promise = PathBuf::from("/var/lib/ha/promise.json");
     config.failover.runtime_dir = run;
+    let secrets = Path::new(SECRETS);
+    config.postgres.tls = tls();
+    config.store.tls = tls();
+    config.postgres.admin_password_file = secrets.join("admin");
+    config.postgres.replication_password_file = secrets.join("replication");
+    config.postgres.app_password_file = secrets.join("app");
     config
+}
+
+/// Of every program on a server of its own.
+pub fn tls() -> TlsFiles {
+    let folder = Path::new(TLS);
+    TlsFiles {
+        ca: folder.join("ca.pem"),
+        cert: folder.join("cert.pem"),
+        key: folder.join("key.pem"),
+    }
 }
 
 /// The deadman first: it is there before the guard is.
@@ -99,7 +124,7 @@ Wants=network-online.target {DEADMAN}
 After=network-online.target {DEADMAN}
 # However often it ends: without it nobody renews the lease, and the deadman stops the database.
 StartLimitIntervalSec=0
-
+{needs}
 [Service]
 Type=exec
 User={user}
@@ -128,6 +153,7 @@ WantedBy=multi-user.target
         program = word(install.program),
         file = word(install.config),
         runtime = runtime(&failover.runtime_dir),
+        needs = conditions(install.needs),
         written = written.join(" "),
     )
 }
@@ -139,7 +165,7 @@ fn deadman(config: &GuardConfig, install: &Install) -> String {
 Description=ha deadman of {} in {}, workspace {}
 Before={GUARD}
 StartLimitIntervalSec=0
-
+{needs}
 [Service]
 Type=exec
 User={user}
@@ -167,10 +193,20 @@ WantedBy=multi-user.target
         program = word(install.program),
         file = word(install.config),
         runtime = runtime(&config.failover.runtime_dir),
+        needs = conditions(install.needs),
     )
 }
 
-const HEAD: &str = "# Rendered by ha from workspace.ncl: changes belong there, or into a drop-in.\n";
+/// The first line of every unit that is rendered.
+pub const HEAD: &str = "# Rendered by ha from workspace.ncl: changes belong there, or into a drop-in.\n";
+
+/// Lines of `[Unit]` that keep it from being started before these files are there; that is no failure.
+pub fn conditions(needs: &[&Path]) -> String {
+    needs
+        .iter()
+        .map(|path| format!("ConditionPathExists={}\n", escaped(path)))
+        .collect()
+}
 
 /// The folder for what must not survive a reboot. Both units use it, and it outlives each of them.
 fn runtime(dir: &Path) -> String {
@@ -183,9 +219,14 @@ fn runtime(dir: &Path) -> String {
     }
 }
 
+/// A path that is the whole of a setting's value: conditions take it without quotes.
+fn escaped(path: &Path) -> String {
+    path.to_string_lossy().replace('%', "%%")
+}
+
 /// One word of a unit file, whatever is in it.
 fn word(path: &Path) -> String {
-    let text = path.to_string_lossy().replace('%', "%%");
+    let text = escaped(path);
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-%+@=:,".contains(c);
     if text.chars().all(plain) {
         return text;
@@ -228,6 +269,7 @@ mod tests {
             program: Path::new("/bin/sh"),
             config: Path::new("/etc/ha/guard.json"),
             user: "root",
+            needs: &[],
         }
     }
 
@@ -266,6 +308,30 @@ mod tests {
         }
         let written = "ReadWritePaths=/var/lib/ha /var/log/ha\n";
         assert!(units[1].text.contains(written), "{}", units[1].text);
+    }
+
+    #[test]
+    fn what_comes_later_is_waited_for_by_both() {
+        let needs = [Path::new("/etc/ha/tls/key.pem"), Path::new("/etc/ha/50%")];
+        let install = Install {
+            needs: &needs,
+            ..install()
+        };
+        for unit in units(&config("/run/ha/shop"), &install) {
+            let wanted = "ConditionPathExists=/etc/ha/tls/key.pem\nConditionPathExists=/etc/ha/50%%\n\n[Service]";
+            assert!(unit.text.contains(wanted), "{}", unit.text);
+        }
+        let plain = units(&config("/run/ha/shop"), &self::install());
+        assert!(plain.iter().all(|unit| !unit.text.contains("Condition")));
+    }
+
+    #[test]
+    fn on_a_server_of_its_own_secrets_have_a_folder_of_their_own() {
+        let config = on_server(&config("/root/run"));
+        let text = serde_json::to_string(&config).expect("JSON");
+        assert_eq!(config.store.tls.key, Path::new("/etc/ha/tls/key.pem"));
+        assert_eq!(config.postgres.app_password_file, Path::new("/etc/ha/secrets/app"));
+        assert!(!text.contains("\"/key\"") && !text.contains("/etc/ha/admin"), "{text}");
     }
 
     #[test]

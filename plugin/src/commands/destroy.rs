@@ -1,6 +1,5 @@
 use std::time::{Duration, Instant};
 
-use ha_cloud::Provider;
 use ha_core::plan;
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
@@ -11,7 +10,7 @@ use tokio::sync::mpsc;
 use super::complete_regions;
 use crate::{
     HaPlugin,
-    context::Context,
+    context::{Context, Silent},
     error::Failed,
     nu::{At, MILLISECOND, Wanted, args, channel, label, stream, table, to_the},
     steps::{self, PRIORITY, Row, Work},
@@ -117,16 +116,16 @@ What was done stays in ha events."
         }
         // A region may be gone from the workspace and still be there: any name that something carries will do.
         let region: Option<Spanned<String>> = call.get_flag("region")?;
-        let provider = context.provider(workspace).at(head)?;
+        let realm = context.realm(plugin, engine, workspace).at(head)?;
         let runtime = plugin.runtime().at(head)?;
         let wanted = Wanted::new(engine, runtime)?;
 
         let plan = wanted.block_on(runtime, async {
-            let lock = match dry_run || !provider.provisioned() {
+            let lock = match dry_run || !realm.provisioned() {
                 true => None,
-                false => Some(steps::lock(&provider, "ha destroy", wait).await?),
+                false => Some(steps::lock(realm.desk(), "ha destroy", wait).await?),
             };
-            let world = context.look(workspace, &provider).await?;
+            let world = context.look(workspace, &realm).await?;
             Ok((lock, world))
         });
         let (lock, world) = plan.at(head)?;
@@ -136,6 +135,9 @@ What was done stays in ha events."
             context.known_region(region.clone())?;
         }
         let region = region.map(|region| region.item);
+        let of_region = |it: &&Silent| region.as_ref().is_none_or(|region| it.is_of(workspace, region));
+        let silent = world.silent.iter().filter(of_region);
+        let silent: Vec<Row> = silent.map(|it| Row::silent(it, workspace)).collect();
         let mut steps = plan::destroy(&world.live);
         if let Some(region) = &region {
             steps = plan::in_region(steps, region);
@@ -146,7 +148,7 @@ What was done stays in ha events."
             } else {
                 steps::planned(&steps)
             };
-            let rows = rows.into_iter().map(Removed::from).collect::<Vec<_>>();
+            let rows = silent.into_iter().chain(rows).map(Removed::from).collect::<Vec<_>>();
             return Ok(table(rows, PRIORITY, head));
         }
         let name = workspace.name.to_string();
@@ -159,14 +161,18 @@ What was done stays in ha events."
         };
         let cancel = wanted.token();
         let work = Work {
-            acts: context.acts(workspace, &provider),
+            acts: context.acts(workspace, realm.desk()),
             settings: context.settings.clone(),
-            provider,
+            provider: realm.provider(),
             lock,
             verb: "destroy",
         };
         let (rows, finished) = channel();
         runtime.spawn(async move {
+            for row in silent {
+                // The reader may be gone, as below.
+                let _ = rows.send(Removed::from(row)).await;
+            }
             let (step_rows, steps_done) = channel();
             let (last, ()) = tokio::join!(
                 async {

@@ -3,6 +3,7 @@
 mod adopt;
 mod budget;
 mod check;
+mod cost;
 mod db;
 mod destroy;
 mod doctor;
@@ -14,6 +15,7 @@ mod init;
 mod inventory;
 mod lag;
 mod lease;
+mod limits;
 mod moving;
 mod net;
 mod oracle;
@@ -27,6 +29,7 @@ mod rejoin;
 mod render;
 mod status;
 mod switchover;
+mod upgrade;
 
 use nu_plugin::{EngineInterface, PluginCommand};
 use nu_protocol::{DynamicSuggestion, Span};
@@ -42,6 +45,7 @@ pub(crate) fn all() -> Vec<Box<dyn PluginCommand<Plugin = HaPlugin>>> {
         Box::new(plan::Plan),
         Box::new(provision::Provision),
         Box::new(inventory::Inventory),
+        Box::new(limits::Limits),
         Box::new(status::Status),
         Box::new(health::Health),
         Box::new(lag::Lag),
@@ -54,6 +58,7 @@ pub(crate) fn all() -> Vec<Box<dyn PluginCommand<Plugin = HaPlugin>>> {
         Box::new(power::Power),
         Box::new(power::PowerOn),
         Box::new(power::PowerOff),
+        Box::new(upgrade::Upgrade),
         Box::new(switchover::Switchover),
         Box::new(failover::Failover),
         Box::new(switchover::Failback),
@@ -68,6 +73,7 @@ pub(crate) fn all() -> Vec<Box<dyn PluginCommand<Plugin = HaPlugin>>> {
         Box::new(db::SyncModeCommand),
         Box::new(db::Voters),
         Box::new(budget::Budget),
+        Box::new(cost::Cost),
         Box::new(oracle::Oracle),
         Box::new(destroy::Destroy),
         Box::new(doctor::Doctor),

@@ -1,17 +1,24 @@
 use std::time::Duration;
 
-use ha_core::plan::{self, Step};
+use ha_core::{
+    cost::{self, Prices},
+    model::Workspace,
+    plan::{self, Action, Step},
+};
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{Example, Flag, IntoValue, LabeledError, PipelineData, Signature, Type};
 
-use super::complete_regions;
+use super::{complete_regions, cost::prices};
 use crate::{
     HaPlugin,
-    context::Context,
+    context::{Context, Silent},
     nu::{args, table},
 };
 
 pub(super) struct Plan;
+
+/// The action of a row that is a provider which did not answer.
+pub(super) const UNKNOWN: &str = "unknown";
 
 #[derive(IntoValue)]
 struct Row {
@@ -44,8 +51,9 @@ impl PluginCommand for Plan {
     }
 
     fn extra_description(&self) -> &str {
-        "Rows with action none are as they should be. Rows can be filtered and piped into ha provision, which plans
-again and does what is still needed of them. downtime says how long users of that very resource are without it."
+        "Rows with action none are as they should be; action unknown is a provider that did not answer. Rows can be filtered
+and piped into ha provision, which plans again and does what is still needed of them. downtime says how long users of
+that very resource are without it; monthly_cost what it costs in dollars when the step is done: nothing when it is gone."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -94,16 +102,43 @@ again and does what is still needed of them. downtime says how long users of tha
         } else {
             plan::plan(&world.desired, &world.live)
         };
-        let steps = match region {
-            Some(region) => plan::in_region(steps, &region),
+        let workspace = context.workspace()?;
+        let of_region = |it: &&Silent| region.as_ref().is_none_or(|region| it.is_of(workspace, region));
+        let silent = world.silent.iter().filter(of_region);
+        let silent: Vec<Row> = silent.map(|it| unknown(it, workspace)).collect();
+        let steps = match &region {
+            Some(region) => plan::in_region(steps, region),
             None => steps,
         };
-        let rows = steps.into_iter().map(row).collect();
+        let prices = prices(&context);
+        let steps = steps.into_iter().map(|step| row(step, workspace, &prices));
+        let rows = silent.into_iter().chain(steps).collect();
         Ok(table::<Row>(rows, &["action", "region", "name"], call.head))
     }
 }
 
-fn row(step: Step) -> Row {
+/// What a provider that did not answer holds is neither planned nor touched.
+fn unknown(silent: &Silent, workspace: &Workspace) -> Row {
+    let help = silent.error.help().map_or(String::new(), |help| format!("; {help}"));
+    Row {
+        action: UNKNOWN.to_owned(),
+        region: silent.regions(workspace).unwrap_or_default(),
+        kind: "provider".to_owned(),
+        name: silent.provider.to_string(),
+        reason: format!("did not answer: {}{help}", silent.error),
+        risk: "none".to_owned(),
+        downtime: None,
+        monthly_cost: None,
+    }
+}
+
+fn row(step: Step, workspace: &Workspace, prices: &Prices) -> Row {
+    let monthly_cost = match (step.action, &step.desired, &step.live) {
+        (Action::Delete, ..) => Some(0.0),
+        (_, Some(desired), _) => cost::of_resource(workspace, desired, prices),
+        (_, None, Some(live)) => cost::of_live(workspace, live, prices),
+        (_, None, None) => None,
+    };
     Row {
         action: step.action.as_str().to_owned(),
         region: step.id.region.to_string(),
@@ -112,7 +147,6 @@ fn row(step: Step) -> Row {
         reason: step.reason,
         risk: step.risk.as_str().to_owned(),
         downtime: step.downtime,
-        // Prices come with the clouds.
-        monthly_cost: None,
+        monthly_cost,
     }
 }

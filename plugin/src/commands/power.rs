@@ -1,6 +1,5 @@
 use std::time::{Duration, Instant};
 
-use ha_cloud::Provider;
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
     DynamicSuggestion, Example, IntoPipelineData, IntoValue, LabeledError, PipelineData, PositionalArg, Signature,
@@ -178,10 +177,13 @@ fn power(
     let context = Context::open(plugin, engine, call)?;
     let region = context.region(call)?;
     let workspace = context.workspace()?;
-    let provider = context.provisioned(workspace).at(head)?;
+    let realm = context.realm(plugin, engine, workspace).at(head)?;
+    if !realm.provisioned() {
+        return Err(Failed::NotProvisioned(workspace.name.to_string())).at(head);
+    }
     let runtime = plugin.runtime().at(head)?;
     let wanted = Wanted::new(engine, runtime)?;
-    let world = wanted.block_on(runtime, context.look(workspace, &provider)).at(head)?;
+    let world = wanted.block_on(runtime, context.look(workspace, &realm)).at(head)?;
     let id = world.server(&name, region.as_deref()).at(name.span)?.id.clone();
 
     let action = if on { "on" } else { "off" };
@@ -198,8 +200,8 @@ fn power(
     if !dry_run {
         let started = Instant::now();
         let done = wanted.block_on(runtime, async {
-            let _lock = steps::lock(&provider, &format!("ha power {action}"), None).await?;
-            Ok::<_, Failed>(provider.power(&id, on).await?)
+            let _lock = steps::lock(realm.desk(), &format!("ha power {action}"), None).await?;
+            Ok::<_, Failed>(realm.provider().power(&id, on).await?)
         });
         row.took = Some(to_the(MILLISECOND, started.elapsed()));
         match done {
@@ -211,7 +213,7 @@ fn power(
                 row.error = Some(failed.to_string());
             }
         }
-        context.acts(workspace, &provider).record(Act {
+        context.acts(workspace, realm.desk()).record(Act {
             region: Some(row.region.clone()),
             event: format!("power.{action}"),
             subject: format!("server {}", id.name),

@@ -10,7 +10,7 @@ use nu_protocol::{Example, Flag, LabeledError, PipelineData, Signature, Span, Sy
 use super::complete_regions;
 use crate::{
     HaPlugin,
-    context::Context,
+    context::{Context, Realm, Silent},
     error::Failed,
     nu::{At, Wanted, args, channel, label, stream, table},
     steps::{self, PRIORITY, Row, Work},
@@ -95,8 +95,8 @@ With nothing to do there is one row: action none, status unchanged."
         let wait: Option<Duration> = call.get_flag("wait")?;
         let selection = selection(input, head)?;
         let workspace = context.sound()?;
-        let provider = context.provider(workspace).at(head)?;
-        if !dry_run {
+        let realm = context.realm(plugin, engine, workspace).at(head)?;
+        if !dry_run && matches!(realm, Realm::Local(_)) {
             context.places.guard().at(head)?;
         }
         let runtime = plugin.runtime().at(head)?;
@@ -105,34 +105,42 @@ With nothing to do there is one row: action none, status unchanged."
         let plan = wanted.block_on(runtime, async {
             let lock = match dry_run {
                 true => None,
-                false => Some(steps::lock(&provider, "ha provision", wait).await?),
+                false => Some(steps::lock(realm.desk(), "ha provision", wait).await?),
             };
             // Under the lock: what was planned is what is still there.
-            let world = context.look(workspace, &provider).await?;
+            let world = context.look(workspace, &realm).await?;
             if lock.is_some() {
                 // In the workspace's order, whatever is made first: addresses are the same wherever it is made.
-                provider.reserve(&world.desired)?;
+                realm.reserve(&world.desired)?;
             }
             let steps = steps::select(plan::plan(&world.desired, &world.live), &world.live, |id| {
                 region.as_ref().is_none_or(|region| id.region == region.as_str())
                     && selection.as_ref().is_none_or(|selection| selection.contains(id))
             })?;
-            Ok((lock, steps))
+            Ok((lock, steps, world.silent))
         });
-        let (lock, steps) = plan.at(head)?;
+        let (lock, steps, silent) = plan.at(head)?;
+        let of_region = |it: &&Silent| region.as_ref().is_none_or(|region| it.is_of(workspace, region));
+        let silent = silent.iter().filter(of_region);
+        let mut silent: Vec<Row> = silent.map(|it| Row::silent(it, workspace)).collect();
         let Some(lock) = lock else {
-            return Ok(table(steps::planned(&steps), PRIORITY, head));
+            silent.extend(steps::planned(&steps));
+            return Ok(table(silent, PRIORITY, head));
         };
         let (rows, finished) = channel();
         let cancel = wanted.token();
         let work = Work {
-            acts: context.acts(workspace, &provider),
+            acts: context.acts(workspace, realm.desk()),
             settings: context.settings.clone(),
-            provider,
+            provider: realm.provider(),
             lock,
             verb: "provision",
         };
         runtime.spawn(async move {
+            for row in silent {
+                // The reader may be gone, as below.
+                let _ = rows.send(row).await;
+            }
             if plan::has_changes(&steps) || steps.iter().any(|step| step.action == Action::Conflict) {
                 work.run(steps, &rows, cancel).await;
             } else {
@@ -159,7 +167,13 @@ fn selection(input: PipelineData, head: Span) -> Result<Option<BTreeSet<Resource
             return Err(label(Failed::NotAPlan(why), other.span()));
         }
     };
-    rows.into_iter().map(identity).collect::<Result<_, _>>().map(Some)
+    // A provider that did not answer is a row of a plan, too, and names nothing that could be done.
+    let named = rows.into_iter().filter(|row| !is_unknown(row));
+    named.map(identity).collect::<Result<_, _>>().map(Some)
+}
+
+fn is_unknown(row: &Value) -> bool {
+    matches!(row.get_data_by_key("action"), Some(Value::String { val, .. }) if val == super::plan::UNKNOWN)
 }
 
 fn identity(row: Value) -> Result<ResourceId, LabeledError> {

@@ -3,15 +3,20 @@ use std::path::{Path, PathBuf};
 use ha_cloud::{
     ProviderError,
     local::{Render as Source, Rendered},
+    user_data::UserData,
 };
 use ha_core::{
     agent::GuardConfig,
+    config::Target,
+    model::Workspace,
+    resource::{Kind, Resource, ResourceId},
     systemd::{self, Install},
 };
 use ha_data::DataError;
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
-    Completion, Example, IntoValue, LabeledError, PipelineData, PositionalArg, Signature, Spanned, SyntaxShape, Type,
+    Completion, DynamicSuggestion, Example, IntoValue, LabeledError, PipelineData, PositionalArg, Signature, Span,
+    Spanned, SyntaxShape, Type,
 };
 
 use super::complete_regions;
@@ -24,7 +29,8 @@ use crate::{
 
 pub(super) struct Render;
 
-const WHAT: &[&str] = &["haproxy", "postgres", "hba", "etcd", "guard", "unit"];
+const USER_DATA: &str = "user-data";
+const WHAT: &[&str] = &["haproxy", "postgres", "hba", "etcd", "guard", "unit", USER_DATA];
 
 #[derive(IntoValue)]
 struct Row {
@@ -46,13 +52,13 @@ impl PluginCommand for Render {
         args::signature(self.name())
             .param(
                 PositionalArg::new("what", SyntaxShape::String)
-                    .desc("haproxy, postgres, hba, etcd, guard or unit")
+                    .desc("haproxy, postgres, hba, etcd, guard, unit or user-data")
                     .completion(Completion::new_list(WHAT))
                     .required(),
             )
             .param(
-                PositionalArg::new("region", SyntaxShape::String)
-                    .desc("only this region")
+                PositionalArg::new("place", SyntaxShape::String)
+                    .desc("only this region; of user-data a server as well")
                     .optional(),
             )
             .input_output_type(Type::Nothing, Type::table())
@@ -69,7 +75,9 @@ It is what ha provision writes from the workspace as it is now; before the first
 given out at this moment. path is where it is, or will be: a difference to the file there is a change to come.
 unit: the systemd units of guard and deadman, for a database server of its own; nothing on this machine uses them. They
 start /usr/local/bin/ha-guard with /etc/ha/guard.json as user postgres, and let it write to /var/lib/ha, /var/log/ha and
-/run/ha only. There is none for PostgreSQL: only the guard starts it."
+/run/ha only. There is none for PostgreSQL: only the guard starts it.
+user-data: what cloud-init is told when a server is made at its provider, on either target. No secret and no address is in
+it: its head lists what comes to the server afterwards, over SSH. A text too long for the provider is an error in its row."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -80,6 +88,8 @@ start /usr/local/bin/ha-guard with /etc/ha/guard.json as user postgres, and let 
             "pg_hba.conf",
             "systemd",
             "service",
+            "cloud-init",
+            "cloud-config",
             "review",
         ]
     }
@@ -106,10 +116,20 @@ start /usr/local/bin/ha-guard with /etc/ha/guard.json as user postgres, and let 
                 description: "The unit of the deadman, as text",
                 result: None,
             },
+            Example {
+                example: "ha render user-data us-app-1 | get 0.text",
+                description: "What a server of the clouds is told when it is made",
+                result: None,
+            },
+            Example {
+                example: "ha render user-data | insert size {|it| $it.text | str length } | select name size",
+                description: "How long that is for each server: AWS takes 16384 bytes, Hetzner 32768, DigitalOcean 65536",
+                result: None,
+            },
         ]
     }
 
-    args::complete! { "region" => complete_regions; 1 => complete_regions }
+    args::complete! { "region" => complete_regions; 1 => complete_place }
 
     fn run(
         &self,
@@ -125,6 +145,10 @@ start /usr/local/bin/ha-guard with /etc/ha/guard.json as user postgres, and let 
             return Err(Failed::unknown(What::Render, &what.item, "what can be rendered", known)).at(what.span);
         }
         let context = Context::open(plugin, engine, call)?;
+        if what.item == USER_DATA {
+            let rows = of_clouds(&context, context.workspace()?, call.opt(1)?, head)?;
+            return Ok(table::<Row>(rows, &["text", "error"], head));
+        }
         let region = match call.opt::<Spanned<String>>(1)? {
             Some(region) => Some(context.known_region(region)?),
             None => None,
@@ -173,6 +197,65 @@ fn rows(what: &str, rendered: Rendered) -> Vec<Row> {
         Ok(shown) => shown.into_iter().map(|it| row(Some(it), None)).collect(),
         Err(error) => vec![row(None, Some(error))],
     }
+}
+
+/// What each server would be told at its provider, whichever the target is now.
+fn of_clouds(
+    context: &Context,
+    workspace: &Workspace,
+    place: Option<Spanned<String>>,
+    head: Span,
+) -> Result<Vec<Row>, LabeledError> {
+    let mut config = context.config.clone();
+    config.target = Target::Cloud;
+    let wanted = ha_core::desired::resources(workspace, &config);
+    let servers = || wanted.iter().filter(|it| it.id.kind == Kind::Server);
+    let is_meant = |id: &ResourceId| {
+        place
+            .as_ref()
+            .is_none_or(|it| id.region == *it.item || id.name == it.item)
+    };
+    if let Some(place) = place.as_ref().filter(|_| !servers().any(|it| is_meant(&it.id))) {
+        let known = servers().map(|it| it.id.name.clone()).collect();
+        let among = format!("workspace {}", workspace.name);
+        return Err(Failed::unknown(What::Server, &place.item, among, known)).at(place.span);
+    }
+    let data = UserData::new(&workspace.name, &wanted, config.cloud.guard.clone()).map_err(|error| {
+        let text = LabeledError::new(error.to_string()).with_code(error.code());
+        text.with_label("from this workspace", head).with_help(error.help())
+    })?;
+    let row = |server: &Resource| {
+        let (text, error) = match data.render(server) {
+            Ok(text) => (Some(text), None),
+            Err(error) => (None, Some(format!("{error}; {}", error.help()))),
+        };
+        Row {
+            region: server.id.region.to_string(),
+            name: server.id.name.clone(),
+            error,
+            text,
+            path: None,
+        }
+    };
+    Ok(servers().filter(|it| is_meant(&it.id)).map(row).collect())
+}
+
+/// Regions, then the servers in them.
+fn complete_place(plugin: &HaPlugin, engine: &EngineInterface) -> Vec<DynamicSuggestion> {
+    let mut places = complete_regions(plugin, engine);
+    let context = Context::open_named(plugin, engine, None, Span::unknown());
+    let Some(workspace) = context.as_ref().ok().and_then(|it| it.workspace().ok()) else {
+        return places;
+    };
+    for region in &workspace.regions {
+        let names = region.servers.iter().flat_map(|group| group.server_names());
+        places.extend(names.map(|value| DynamicSuggestion {
+            value,
+            description: Some(region.name.to_string()),
+            ..DynamicSuggestion::default()
+        }));
+    }
+    places
 }
 
 /// The guard writes PostgreSQL's own files, from what it is told.

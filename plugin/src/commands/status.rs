@@ -9,7 +9,7 @@ use super::complete_regions;
 use crate::{
     HaPlugin,
     ask::Asker,
-    context::Context,
+    context::{Context, Realm},
     nu::{At, Count, MILLISECOND, Wanted, args, table, to_the, word},
 };
 
@@ -127,8 +127,9 @@ something should be done, and what to type, and code is what scripts match on. h
                 provider: &provider,
                 timeout: context.settings.timeout,
             };
+            let realm = Realm::Local(provider.clone());
             let (world, nodes, health) = tokio::join!(
-                context.look(workspace, &provider),
+                context.look(workspace, &realm),
                 asker.nodes(&things),
                 asker.health(&things)
             );

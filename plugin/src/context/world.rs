@@ -1,9 +1,6 @@
 //! What is wanted beside what is there.
 
-use ha_cloud::{
-    Provider,
-    local::{LocalOptions, LocalProvider},
-};
+use ha_cloud::local::{LocalOptions, LocalProvider};
 use ha_core::{
     model::Workspace,
     names::{ProviderName, RegionName},
@@ -12,7 +9,7 @@ use ha_core::{
 use nu_plugin::EngineInterface;
 use nu_protocol::{LabeledError, Spanned};
 
-use super::Context;
+use super::{Context, Realm, Silent};
 use crate::{
     HaPlugin,
     acts::Acts,
@@ -22,8 +19,11 @@ use crate::{
 
 /// One look at everything of a workspace.
 pub(crate) struct World {
+    /// Of providers that are silent nothing is wanted: it is not known what is there.
     pub(crate) desired: Vec<Resource>,
     pub(crate) live: Vec<Live>,
+    /// Who did not answer; always empty on this machine.
+    pub(crate) silent: Vec<Silent>,
 }
 
 /// A resource that is wanted, there, or both.
@@ -33,7 +33,7 @@ pub(crate) struct Thing<'a> {
 }
 
 impl Context {
-    /// The provider that realises the workspace; opening it makes nothing.
+    /// This machine's provider, for what asks the guards; opening it makes nothing.
     pub(crate) fn provider(&self, workspace: &Workspace) -> Result<LocalProvider, Failed> {
         self.local()?;
         let options = LocalOptions::from_env(workspace.name.clone(), &self.file, |name| self.places.variable(name))?;
@@ -50,14 +50,20 @@ impl Context {
         }
     }
 
-    pub(crate) async fn look(&self, workspace: &Workspace, provider: &LocalProvider) -> Result<World, Failed> {
-        let live = if provider.provisioned() {
-            provider.observe().await?
-        } else {
-            Vec::new()
-        };
-        let desired = ha_core::desired::resources(workspace, &self.config);
-        Ok(World { desired, live })
+    /// One look at everything; a provider that does not answer keeps no other from being looked at.
+    pub(crate) async fn look(&self, workspace: &Workspace, realm: &Realm) -> Result<World, Failed> {
+        let (live, silent) = realm.observe().await?;
+        let mut desired = ha_core::desired::resources(workspace, &self.config);
+        if !silent.is_empty() {
+            let is_silent = |name: ProviderName| silent.iter().any(|it| it.provider == name);
+            let (hidden, told): (Vec<_>, Vec<_>) = desired.into_iter().partition(|it| is_silent(it.provider));
+            desired = told;
+            for want in &mut desired {
+                // Not missing, as far as anybody knows; whoever is asked to make it will say.
+                want.depends_on.retain(|id| hidden.iter().all(|it| it.id != *id));
+            }
+        }
+        Ok(World { desired, live, silent })
     }
 
     /// The same by the provider's own notes, for a command that asks the parts itself: nothing that is stuck
@@ -69,23 +75,25 @@ impl Context {
             Vec::new()
         };
         let desired = ha_core::desired::resources(workspace, &self.config);
-        Ok(World { desired, live })
+        let silent = Vec::new();
+        Ok(World { desired, live, silent })
     }
 
     /// A look for a command that only shows: what is not there yet is shown as absent.
     pub(crate) fn world(&self, plugin: &HaPlugin, engine: &EngineInterface) -> Result<World, LabeledError> {
         let workspace = self.workspace()?;
-        let provider = self.provider(workspace).at(self.span())?;
+        let realm = self.realm(plugin, engine, workspace).at(self.span())?;
         let runtime = plugin.runtime().at(self.span())?;
         let wanted = Wanted::new(engine, runtime)?;
         wanted
-            .block_on(runtime, self.look(workspace, &provider))
+            .block_on(runtime, self.look(workspace, &realm))
             .at(self.span())
     }
 
-    pub(crate) fn acts(&self, workspace: &Workspace, provider: &LocalProvider) -> Acts {
+    /// Where acts are remembered; `desk` is this machine's part of the realm.
+    pub(crate) fn acts(&self, workspace: &Workspace, desk: &LocalProvider) -> Acts {
         Acts {
-            file: provider.acts_file(),
+            file: desk.acts_file(),
             workspace: workspace.name.to_string(),
             who: self.places.user(),
         }

@@ -1,5 +1,6 @@
 //! Commands in the process of the test: examples, error codes, shapes. Nothing here starts a process of a workspace.
 
+mod cost;
 mod looking;
 mod moving;
 mod oracle;

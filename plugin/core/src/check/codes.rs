@@ -63,6 +63,7 @@ codes! {
     NODE_NAME = "ha::check::node_name", "a database server's name is too long to stream under";
     CANNOT_LEAD = "ha::check::cannot_lead", "no region, or only one, or not the primary, may be made primary";
     WITNESS_STORE = "ha::check::witness_store", "a witness region has no member of the agreement store";
+    BUDGET = "ha::check::budget", "what is declared costs more than the objectives allow";
     ONE_COPY = "ha::check::one_copy", "there is no second copy that a commit could wait for";
 }
 

@@ -53,6 +53,7 @@ const RULES: &[Rule] = &[
     objectives::lag_limits_meet_the_rpo,
     objectives::failover_meets_the_rto,
     objectives::timing_is_sound,
+    objectives::the_budget_holds,
     timing::constants_keep_the_rules,
     timing::lines_end_before_the_lease,
     failover::somebody_can_lead,

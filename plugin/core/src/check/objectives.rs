@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::{codes, list, place_of};
 use crate::{
     budget::Budget,
     config::Config,
+    cost::{self, Prices},
     finding::Finding,
     model::{Region, SyncMode, TimingProfile, Workspace},
 };
@@ -169,6 +172,47 @@ pub(super) fn timing_is_sound(workspace: &Workspace, _: &Config) -> Vec<Finding>
         .label(place_of(other), other.name.as_str())
         .help(format!(
             "write timing = {slower}: a slow answer would be taken for a dead region"
+        ));
+    vec![finding]
+}
+
+/// By the operator's prices and those of the price file; `ha cost` says how old each is.
+pub(super) fn the_budget_holds(workspace: &Workspace, config: &Config) -> Vec<Finding> {
+    let Some(budget) = workspace.objectives.monthly_budget_usd else {
+        return Vec::new();
+    };
+    // What is old is not asked here, so any time will do.
+    let rows = match cost::rows(workspace, &Prices::new(config, []), Timestamp::UNIX_EPOCH) {
+        Ok(rows) => rows,
+        Err(error) => {
+            let message = format!("whether the budget holds is not known: {error}");
+            let finding = Finding::warning(codes::BUDGET, message).at("objectives.monthly_budget_usd");
+            return vec![finding.help("this is a mistake in the program")];
+        }
+    };
+    let total = cost::total(&rows);
+    if total.money.usd <= budget {
+        return Vec::new();
+    }
+    let (least, unpriced) = match total.unpriced {
+        0 => ("", String::new()),
+        1 => ("at least ", ", and one line of the bill has no known price".to_owned()),
+        some => (
+            "at least ",
+            format!(", and {some} lines of the bill have no known price"),
+        ),
+    };
+    let message = format!(
+        "what is declared costs {least}${:.2} a month, ${:.2} above the budget of ${budget}{unpriced}",
+        total.money.usd,
+        total.money.usd - budget,
+    );
+    let finding = Finding::warning(codes::BUDGET, message)
+        .at("objectives.monthly_budget_usd")
+        .help(format!(
+            "see for what: ha cost | sort-by --reverse monthly_cost; try less: ha cost --what-if count=2; or write \
+             objectives.monthly_budget_usd = {}",
+            total.money.usd.ceil(),
         ));
     vec![finding]
 }

@@ -135,6 +135,11 @@ finds! {
     unknown_default: |w| w.dns.as_mut().expect("has one").default_region = Some("us-esat".into())
         => Error "ha::check::dns_region" at "dns.default_region", ["did you mean \"us-east\""];
 
+    a_budget_that_does_not_hold: |w| {
+        w.objectives.monthly_budget_usd = Some(90.0);
+        w.regions[0].servers[0].size = "s-4vcpu-8gb".into();
+        w.regions[0].servers[1].size = "s-2vcpu-4gb".into();
+    } => Warning "ha::check::budget" at "objectives.monthly_budget_usd", ["at least $", "above the budget of $90", "no known price", "--what-if count=2"];
     lag_above_rpo: |w| w.sync_mode = SyncMode::Async
         => Warning "ha::check::lag_above_rpo" at "objectives.lag_expected_seconds", ["300 s", "600 s", "60 s", "objectives.lag_expected_seconds = 60", "sync_mode = 'Strict"];
     lag_out_of_order: |w| w.objectives.lag_warn_seconds = 400
@@ -425,6 +430,39 @@ fn a_region_name_only_repeats() {
         let said = format!("{} {}", finding.message, finding.help.as_deref().unwrap_or_default());
         assert!(said.contains(words), "{said}");
     }
+}
+
+#[test]
+fn a_budget_holds_up_to_its_last_cent() {
+    let with = |budget: f64, text: &str| {
+        let mut workspace = workspace();
+        workspace.dns = None;
+        workspace.regions.truncate(1);
+        workspace.objectives.monthly_budget_usd = Some(budget);
+        let (config, findings) = config::parse(text, "/w/config.toml");
+        assert_eq!(findings, []);
+        let findings = run(&workspace, &config);
+        findings
+            .into_iter()
+            .filter(|it| it.code == codes::BUDGET)
+            .collect::<Vec<_>>()
+    };
+    // Four servers and a balancer.
+    let text = "[prices.digitalocean]\nsmall = 22.5\nlb-node = 10";
+    assert_eq!(with(100.0, text), []);
+    let [finding] = &with(99.99, text)[..] else {
+        panic!("a finding")
+    };
+    assert_eq!(
+        finding.message,
+        "what is declared costs $100.00 a month, $0.01 above the budget of $99.99"
+    );
+    assert!(
+        finding
+            .help
+            .as_ref()
+            .is_some_and(|it| it.ends_with("monthly_budget_usd = 100"))
+    );
 }
 
 #[test]

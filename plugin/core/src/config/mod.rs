@@ -19,6 +19,10 @@
 //! [local]
 //! app_command = ["/usr/bin/app", "--flag"]    # instead of the reference application
 //!
+//! [cloud]
+//! ssh_public_key = "~/.ssh/id_ed25519.pub"    # uploaded under the names that servers ask for, where there is none
+//! guard = { url = "https://…", sha256 = "…" } # where a new server gets ha-guard, for its own processor
+//!
 //! [prices.aws]
 //! "t3.medium" = 30.37                         # dollars a month
 //! ```
@@ -52,6 +56,7 @@ pub struct Config {
     /// Overrides `dns.domain` of the workspace.
     pub dns_domain: Option<String>,
     pub local: LocalConfig,
+    pub cloud: CloudConfig,
     /// Dollars a month by the provider's size slug.
     pub prices: BTreeMap<ProviderName, BTreeMap<String, f64>>,
 }
@@ -90,6 +95,21 @@ pub enum Reference {
 pub struct LocalConfig {
     /// Runs on application servers instead of the reference application.
     pub app_command: Option<Vec<String>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CloudConfig {
+    /// A file; `~` is the home of whoever runs the command, and a relative path begins at `config.toml`.
+    pub ssh_public_key: Option<PathBuf>,
+    pub guard: Option<GuardSource>,
+}
+
+/// Where a new server gets its guard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuardSource {
+    pub url: String,
+    /// 64 hexadecimal digits.
+    pub sha256: String,
 }
 
 /// Always a configuration (defaults where something is wrong) and everything that is wrong, each finding placed.

@@ -7,7 +7,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{Config, ProviderConfig, Reference, RegionClaim, Target};
+use super::{Config, GuardSource, ProviderConfig, Reference, RegionClaim, Target};
 use crate::{
     check::codes,
     finding::{Finding, Place},
@@ -69,7 +69,7 @@ pub(super) fn read(text: &str, file: &str) -> (Config, Vec<Finding>) {
 
 impl Reader<'_> {
     fn config(&mut self, root: &DeTable) -> Config {
-        self.known(root, "", &["target", "providers", "dns", "local", "prices"]);
+        self.known(root, "", &["target", "providers", "dns", "local", "cloud", "prices"]);
         let mut config = Config::default();
         if let Some(value) = root.get("target") {
             config.target = self.target(value);
@@ -91,6 +91,15 @@ impl Reader<'_> {
             self.known(local, "local", &["app_command"]);
             let command = local.get("app_command");
             config.local.app_command = command.and_then(|value| self.command(value, "local.app_command"));
+        }
+        if let Some(cloud) = self.section(root, "cloud") {
+            self.known(cloud, "cloud", &["ssh_public_key", "guard"]);
+            let key = cloud.get("ssh_public_key");
+            config.cloud.ssh_public_key = key
+                .and_then(|value| self.filled(value, "cloud.ssh_public_key"))
+                .map(PathBuf::from);
+            let guard = cloud.get("guard");
+            config.cloud.guard = guard.and_then(|value| self.guard(value));
         }
         if let Some(prices) = self.section(root, "prices") {
             for (key, value) in prices {
@@ -225,6 +234,26 @@ impl Reader<'_> {
     }
 
     /// The value is never repeated in a message: it may be the secret itself.
+    /// `{ url = "https://…", sha256 = "…" }`
+    fn guard(&mut self, value: &Value) -> Option<GuardSource> {
+        let table = self.table(value, "cloud.guard")?;
+        self.known(table, "cloud.guard", &["url", "sha256"]);
+        let help = "write guard = { url = \"https://…\", sha256 = \"…\" } with the first word that sha256sum prints";
+        let (Some(url), Some(sha256)) = (table.get("url"), table.get("sha256")) else {
+            let message = "cloud.guard needs url and sha256".to_owned();
+            self.error(codes::CONFIG_VALUE, message, "cloud.guard", value.span(), help);
+            return None;
+        };
+        let url = self.endpoint(url, "cloud.guard.url")?;
+        let hash = self.filled(sha256, "cloud.guard.sha256")?;
+        if hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Some(GuardSource { url, sha256: hash });
+        }
+        let message = "cloud.guard.sha256 is no SHA-256: it has 64 hexadecimal digits".to_owned();
+        self.error(codes::CONFIG_VALUE, message, "cloud.guard.sha256", sha256.span(), help);
+        None
+    }
+
     fn reference(&mut self, key: Range<usize>, value: &Value, path: &str, variable: &str) -> Option<Reference> {
         const KNOWN: [&str; 3] = ["env", "command", "file"];
         let name = path.rsplit('.').next().unwrap_or(path);

@@ -39,6 +39,9 @@ endpoint = "http://127.0.0.1:4566"
 domain = "api.example.com"
 [local]
 app_command = ["/usr/bin/app", "--flag"]
+[cloud]
+ssh_public_key = "~/.ssh/id_ed25519.pub"
+guard = { url = "https://example.com/ha-guard", sha256 = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789ABCDEF" }
 [prices.aws]
 "t3.medium" = 30.37
 [prices.hetzner]
@@ -71,6 +74,12 @@ cpx21 = 8
     );
     assert_eq!(config.dns_domain.as_deref(), Some("api.example.com"));
     assert_eq!(config.local.app_command.map(|it| it.len()), Some(2));
+    assert_eq!(config.cloud.ssh_public_key, Some("~/.ssh/id_ed25519.pub".into()));
+    let guard = config.cloud.guard.expect("where the guard is");
+    assert_eq!(
+        (guard.url.as_str(), guard.sha256.len()),
+        ("https://example.com/ha-guard", 64)
+    );
     assert_eq!(config.prices[&ProviderName::Aws]["t3.medium"], 30.37);
     assert_eq!(config.prices[&ProviderName::Hetzner]["cpx21"], 8.0);
 }
@@ -132,6 +141,22 @@ fn wrong_values_are_placed() {
         ("providers = 3", "ha::config::type", "3"),
         ("[local]\napp_command = \"app\"", "ha::config::type", "\"app\""),
         ("[local]\napp_command = []", "ha::config::value", "[]"),
+        ("[cloud]\nguard = 1", "ha::config::type", "1"),
+        (
+            "[cloud]\nguard = { url = \"https://a\" }",
+            "ha::config::value",
+            "{ url = \"https://a\" }",
+        ),
+        (
+            "[cloud]\nguard = { url = \"ftp://a\", sha256 = \"00\" }",
+            "ha::config::value",
+            "\"ftp://a\"",
+        ),
+        (
+            "[cloud]\nguard = { url = \"https://a\", sha256 = \"00\" }",
+            "ha::config::value",
+            "\"00\"",
+        ),
         (
             "[providers.aws]\nendpoint = \"localhost\"",
             "ha::config::value",

@@ -184,11 +184,16 @@ pub fn pg_hba_conf(config: &PostgresConfig) -> Result<String, DataError> {
     Ok(text)
 }
 
-/// `127.0.0.1` is `127.0.0.1/32`; anything but an address or a network is refused (`all` would let everybody in).
+/// `127.0.0.1` is `127.0.0.1/32`; anything but an address, a network or the whole name of a host is refused (`all`
+/// would let everybody in). PostgreSQL takes a name for whoever's address leads to it and back again:
+/// <https://www.postgresql.org/docs/current/auth-pg-hba-conf.html>.
 fn network(allowed: &str) -> Result<String, DataError> {
+    if is_host_name(allowed) {
+        return Ok(allowed.to_owned());
+    }
     let bad = || DataError::BadSetting {
         name: "allow".to_owned(),
-        reason: format!("\"{allowed}\" is neither an address nor a network such as 10.0.0.0/16"),
+        reason: format!("\"{allowed}\" is neither an address nor a host's name nor a network such as 10.0.0.0/16"),
     };
     let (address, bits) = match allowed.split_once('/') {
         Some((address, bits)) => (address, Some(bits)),
@@ -201,6 +206,15 @@ fn network(allowed: &str) -> Result<String, DataError> {
         None => most,
     };
     Ok(format!("{address}/{bits}"))
+}
+
+/// Of two parts at least, and none empty: a word alone may be a keyword of the file, and a dot in front would mean all
+/// hosts of a domain.
+fn is_host_name(text: &str) -> bool {
+    let inner = |part: &str| part.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-');
+    let is_part = |part: &str| !part.is_empty() && !part.starts_with('-') && !part.ends_with('-') && inner(part);
+    let last = text.rsplit('.').next().unwrap_or_default();
+    text.contains('.') && text.split('.').all(is_part) && last.starts_with(|it: char| it.is_ascii_alphabetic())
 }
 
 fn check(settings: &BTreeMap<String, String>) -> Result<(), DataError> {
@@ -368,12 +382,43 @@ pub(super) mod tests {
 
     #[test]
     fn an_address_is_an_address() {
-        for bad in ["all", "samenet", "10.0.0.0/33", "10.0.0/8", "0.0.0.0/0 trust", ""] {
+        let names = [
+            "us_db.shop",
+            "-a.shop",
+            "a..shop",
+            ".shop.internal",
+            "a.shop. trust",
+            "a.1",
+            "a.shop/24",
+            "1.2.3",
+        ];
+        for bad in ["all", "samenet", "10.0.0.0/33", "10.0.0/8", "0.0.0.0/0 trust", ""]
+            .into_iter()
+            .chain(names)
+        {
             let config = PostgresConfig {
                 allow: vec![bad.into()],
                 ..config()
             };
             assert!(pg_hba_conf(&config).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_host_may_be_named() {
+        let config = PostgresConfig {
+            allow: vec!["us-db-1.us-east.shop.internal".into()],
+            ..config()
+        };
+        let text = pg_hba_conf(&config).expect("a good name");
+        let line = text
+            .lines()
+            .find(|line| line.contains("replication  "))
+            .expect("a line for replicas");
+        let words: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!(
+            words[2..],
+            ["ha_replication", "us-db-1.us-east.shop.internal", "scram-sha-256"]
+        );
     }
 }

@@ -18,6 +18,8 @@ pub use turn::Turned;
 pub const APP: &str = "app";
 /// Name of the listener that follows the primary.
 pub const WRITE: &str = "pg_write";
+/// The text of the file that [`DatabaseSide::hold`] names: it must be there before the configuration is read.
+pub const HOLD: &str = include_str!("hold.lua");
 /// Name of the listener for reads.
 pub const READ: &str = "pg_read";
 /// Backend of [`READ`]: nodes of the balancer's own region.
@@ -40,7 +42,7 @@ pub struct HaproxyInput {
     pub max_connections: u32,
     pub threads: u16,
     /// After a reload, connections of the old process are ended when this is over. A reload loses no request;
-    /// new database connections are refused until every guard was asked: a round trip, or a second when one is silent.
+    /// new connections for writes wait until every guard was asked: a round trip, or a second when one is silent.
     pub drain: Duration,
     pub app: Option<AppSide>,
     pub database: Option<DatabaseSide>,
@@ -146,6 +148,8 @@ pub struct DatabaseSide {
     pub write: String,
     /// `address:port`
     pub read: String,
+    /// A file with the text [`HOLD`].
+    pub hold: PathBuf,
     /// A replica further behind is not read from: bytes, or a time as in `10s`.
     pub max_lag: String,
     /// All regions' nodes; names are unique.
@@ -156,7 +160,7 @@ pub struct DatabaseSide {
 pub struct DatabaseNode {
     pub name: String,
     pub region: String,
-    /// Host part only.
+    /// Host part only; where it is a name, that need not be known yet.
     pub address: String,
     pub port: u16,
     /// Port of its guard, which answers `/primary` and `/replica`.

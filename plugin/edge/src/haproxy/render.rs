@@ -3,12 +3,13 @@
 
 use std::{
     fmt::{self, Write},
+    net::IpAddr,
     time::Duration,
 };
 
 use ha_core::resource::spec_hash;
 
-use super::{APP, AppSide, DatabaseNode, DatabaseSide, HaproxyInput, READ, READ_FAR, READ_NEAR, WRITE};
+use super::{APP, AppSide, DatabaseNode, DatabaseSide, HOLD, HaproxyInput, READ, READ_FAR, READ_NEAR, WRITE};
 
 /// Lines are added with `put!`; writing to a `String` cannot fail.
 struct Text(String);
@@ -30,7 +31,7 @@ macro_rules! put {
 const VERSION: &str = "@version@";
 const DESCRIPTION: &str = "    description ha ";
 
-/// The text of `haproxy.cfg`, without warnings in HAProxy 2.6 and later.
+/// The text of `haproxy.cfg`, without warnings in HAProxy 2.6 and later; with a database side it needs one with Lua.
 ///
 /// Names and addresses go in as they are: whoever calls has checked them.
 pub fn render(input: &HaproxyInput) -> String {
@@ -41,12 +42,16 @@ pub fn render(input: &HaproxyInput) -> String {
         app_backend(&mut text, app);
     }
     if let Some(database) = &input.database {
-        database_defaults(&mut text);
+        database_defaults(&mut text, database);
         write_listener(&mut text, database);
         read_listener(&mut text, database, &input.region);
     }
-    let version = spec_hash(&text.0.as_str().into());
+    let version = hash(&text.0);
     text.0.replacen(VERSION, &version, 1)
+}
+
+fn hash(text: &str) -> String {
+    spec_hash(&text.into())
 }
 
 /// Of a rendered text; [`Admin::version`](super::Admin::version) says the same of the process that reads it.
@@ -99,6 +104,14 @@ fn head(text: &mut Text, input: &HaproxyInput) {
     );
     put!(text, "    max-spread-checks 200ms");
     put!(text, "    ssl-default-bind-options ssl-min-ver TLSv1.2");
+    if let Some(database) = &input.database {
+        put!(
+            text,
+            "    # Holds who comes to write while nobody is primary; version {}.",
+            hash(HOLD)
+        );
+        put!(text, "    lua-load {}", database.hold.display());
+    }
     put!(text);
     put!(text, "defaults common");
     put!(text, "    log global");
@@ -196,7 +209,7 @@ fn app_backend(text: &mut Text, app: &AppSide) {
 }
 
 /// What all that leads to a database has in common.
-fn database_defaults(text: &mut Text) {
+fn database_defaults(text: &mut Text, database: &DatabaseSide) {
     put!(text);
     put!(text, "defaults database from common");
     put!(text, "    mode tcp");
@@ -226,6 +239,17 @@ fn database_defaults(text: &mut Text) {
         text,
         "    default-server inter 1s fastinter 300ms downinter 300ms fall 2 rise 1 on-marked-down shutdown-sessions"
     );
+    if database
+        .nodes
+        .iter()
+        .any(|node| node.address.parse::<IpAddr>().is_err())
+    {
+        put!(
+            text,
+            "    # Names are looked up at start and at each reload; one that nobody knows yet is a server that is down."
+        );
+        put!(text, "    default-server init-addr libc,none");
+    }
 }
 
 /// The guard beside a database says what it is.
@@ -244,18 +268,15 @@ fn write_listener(text: &mut Text, database: &DatabaseSide) {
     put!(text, "    bind {}", database.write);
     put!(
         text,
-        "    # Two that say so (or, just after a start or reload, were not asked yet): nobody writes until it is clear."
+        "    # While nobody is primary, or two say so (or, just after a start or reload, were not asked yet), who comes waits"
     );
     put!(
         text,
-        "    # Who comes meanwhile waits this long rather than be refused at once; nobody else waits."
+        "    # and is let through to the one that there is then; refused after 5 s."
     );
-    put!(text, "    tcp-request inspect-delay 1s");
-    put!(text, "    tcp-request content accept if {{ nbsrv({WRITE}) lt 2 }}");
-    put!(
-        text,
-        "    tcp-request content reject if WAIT_END {{ nbsrv({WRITE}) gt 1 }}"
-    );
+    put!(text, "    tcp-request inspect-delay 6s");
+    put!(text, "    tcp-request content lua.hold");
+    put!(text, "    tcp-request content reject unless {{ nbsrv({WRITE}) eq 1 }}");
     guard_check(text, "/primary");
     for node in &database.nodes {
         put!(text, "    server {} check port {}", place(node), node.guard_port);

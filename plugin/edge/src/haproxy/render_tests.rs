@@ -44,6 +44,7 @@ fn example(folder: &Path) -> HaproxyInput {
         database: Some(DatabaseSide {
             write: "127.93.1.2:5432".into(),
             read: "127.93.1.2:5433".into(),
+            hold: folder.join("hold.lua"),
             max_lag: "10s".into(),
             nodes: vec![
                 node("us-east", "us-db-1", "127.93.1.14"),
@@ -84,6 +85,7 @@ fn certificate(folder: &Path) {
     let made = rcgen::generate_simple_self_signed(vec!["shop.example".into()]).expect("a certificate can be made");
     let combined = made.cert.pem() + &made.signing_key.serialize_pem();
     std::fs::write(folder.join("combined.pem"), combined).expect("a certificate can be written");
+    std::fs::write(folder.join("hold.lua"), crate::haproxy::HOLD).expect("a file can be written");
 }
 
 /// After a change that is meant: `HA_GOLDEN=write cargo test -p ha-edge`, then review the difference.
@@ -103,6 +105,33 @@ fn the_example_renders_as_reviewed() {
         wanted.lines().count(),
         "src/haproxy/golden.cfg has another length:\n{text}"
     );
+}
+
+#[test]
+fn a_name_that_nobody_knows_yet_is_a_server_that_is_down_and_no_more() {
+    let Some(program) = testing::program() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    certificate(folder.path());
+    let mut input = example(folder.path());
+    assert!(!render(&input).contains("init-addr"), "addresses need none of it");
+    input.database.as_mut().expect("has one").nodes[1].address = "eu-db-1.eu-central.shop.internal".into();
+    let file = folder.path().join("haproxy.cfg");
+    std::fs::write(&file, render(&input)).expect("a configuration file can be written");
+    let out = Command::new(&program)
+        .arg("-c")
+        .arg("-f")
+        .arg(&file)
+        .output()
+        .expect("haproxy starts");
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{said}");
+    let unknown = "could not resolve address 'eu-db-1.eu-central.shop.internal', disabling server";
+    for line in said
+        .lines()
+        .filter(|line| line.contains("WARNING") || line.contains("ALERT"))
+    {
+        assert!(line.contains(unknown), "{said}");
+    }
 }
 
 #[test]
@@ -143,6 +172,9 @@ fn haproxy_takes_every_shape_without_a_warning() {
     check("no servers", &|input| app(input, &|app| app.servers.clear()));
     check("parts of seconds", &|input| {
         app(input, &|app| app.health.interval = Duration::from_millis(1500))
+    });
+    check("a name", &|input| {
+        database(input, &|it| it.nodes[1].address = "localhost".into())
     });
     check("one database", &|input| database(input, &|it| it.nodes.truncate(1)));
     check("databases elsewhere", &|input| {

@@ -77,6 +77,7 @@ impl Running {
         let socket = folder.path().join("admin.sock");
         let file = folder.path().join("haproxy.cfg");
         std::fs::write(&file, config(&socket))?;
+        std::fs::write(folder.path().join("hold.lua"), super::HOLD)?;
         let log = std::fs::File::create(folder.path().join("log"))?;
         // A master with its worker, as it runs in earnest; it stays in the foreground.
         let child = Command::new(program)

@@ -121,6 +121,7 @@ async fn with_databases(program: &std::path::Path, net: &Net) -> io::Result<Runn
         let database = DatabaseSide {
             write: format!("{}:5432", net.host(BALANCER)),
             read: format!("{}:5433", net.host(BALANCER)),
+            hold: socket.with_file_name("hold.lua"),
             max_lag: "10s".into(),
             nodes: nodes.collect(),
         };
@@ -355,6 +356,30 @@ async fn writes_follow_the_primary_and_sessions_with_the_old_one_end() -> Outcom
     databases.guards[2].set("/primary", 503);
     running.until_up(WRITE, &["eu-db-1"]).await;
     assert_eq!(name_at(&net, 5432).await?.as_deref(), Some("eu-db-1"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_comes_to_write_between_two_primaries_waits_for_the_next() -> Outcome {
+    let Some(program) = program() else { return Ok(()) };
+    let net = Net::new();
+    let databases = Databases::start(&net).await?;
+    let running = with_databases(&program, &net).await?;
+    running.until_up(WRITE, &["us-db-1"]).await;
+
+    // As a guard does it: out of every balancer before the database is stopped.
+    running.admin.set_state(WRITE, "us-db-1", ServerState::Maint).await?;
+    running.until_up(WRITE, &[]).await;
+    let mut held = BufReader::new(TcpStream::connect((net.host(BALANCER), 5432)).await?);
+    databases.primary_is(2);
+    let mut name = String::new();
+    held.read_line(&mut name).await?;
+    assert_eq!(name.trim(), "asia-db-1", "{}", running.log());
+
+    // With nobody to wait for, the answer is no, and not silence.
+    databases.guards[2].set("/primary", 503);
+    running.until_up(WRITE, &[]).await;
+    assert_eq!(name_at(&net, 5432).await?, None);
     Ok(())
 }
 

@@ -1,6 +1,9 @@
 //! The programs that are started, and what they say of their version.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use tokio::process::Command;
 
@@ -62,6 +65,8 @@ pub(super) async fn rows(places: &Places) -> Vec<Row> {
 
 async fn found(program: &Program, row: Row, path: PathBuf) -> Row {
     let version = first_version(&path, program.version_flag).await;
+    // It holds who comes to write between two primaries.
+    let without_lua = program.name == "haproxy" && version.is_ok() && !has_lua(&path).await;
     let row = Row {
         version: version.as_ref().ok().cloned(),
         path: Some(path),
@@ -73,9 +78,20 @@ async fn found(program: &Program, row: Row, path: PathBuf) -> Row {
             "PostgreSQL {POSTGRES_MAJOR} or newer is needed: apt-get install {}",
             program.package
         )),
+        Ok(_) if without_lua => row.wrong(format!(
+            "it was built without Lua; Debian's has it: apt-get install {}",
+            program.package
+        )),
         Ok(_) => row,
         Err(why) => row.wrong(format!("it does not start: {why}")),
     }
+}
+
+/// In the list of what it was built with: `+LUA`, and `-LUA` without.
+async fn has_lua(haproxy: &Path) -> bool {
+    said(haproxy, "-vv")
+        .await
+        .is_ok_and(|text| text.split_whitespace().any(|word| word == "+LUA"))
 }
 
 /// Built together with the plugin; each reads what the other writes.
@@ -137,7 +153,11 @@ fn folders() -> Vec<PathBuf> {
 }
 
 /// The first word that begins with a digit in what the program says of itself.
-async fn first_version(program: &PathBuf, flag: &str) -> Result<String, String> {
+async fn first_version(program: &Path, flag: &str) -> Result<String, String> {
+    version_in(&said(program, flag).await?).ok_or_else(|| "it does not say its version".to_owned())
+}
+
+async fn said(program: &Path, flag: &str) -> Result<String, String> {
     let mut command = Command::new(program);
     command.arg(flag).kill_on_drop(true);
     let said = tokio::time::timeout(Duration::from_secs(2), command.output());
@@ -145,7 +165,7 @@ async fn first_version(program: &PathBuf, flag: &str) -> Result<String, String> 
         .await
         .map_err(|_| "no answer within 2 s".to_owned())?
         .map_err(|error| error.to_string())?;
-    version_in(&String::from_utf8_lossy(&said.stdout)).ok_or_else(|| "it does not say its version".to_owned())
+    Ok(String::from_utf8_lossy(&said.stdout).into_owned())
 }
 
 fn version_in(text: &str) -> Option<String> {

@@ -1,16 +1,22 @@
+mod ansible;
+
 use std::time::Duration;
 
-use ha_core::resource::{Kind, Status};
+use ha_core::{
+    cost::{self, Prices},
+    model::Workspace,
+    resource::{Kind, Status},
+};
 use jiff::Timestamp;
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
-    Example, IntoValue, LabeledError, PipelineData, PositionalArg, Signature, Spanned, SyntaxShape, Type,
+    Example, Flag, IntoValue, LabeledError, PipelineData, PositionalArg, Signature, Spanned, SyntaxShape, Type,
 };
 
-use super::complete_regions;
+use super::{complete_regions, cost::prices};
 use crate::{
     HaPlugin,
-    context::{Context, Thing},
+    context::{Context, Silent, Thing},
     error::{Failed, What},
     nu::{At, Map, SECOND, args, table, to_the},
 };
@@ -51,7 +57,8 @@ impl PluginCommand for Inventory {
                     .optional(),
             )
             .param(args::region())
-            .input_output_type(Type::Nothing, Type::table())
+            .param(Flag::new("ansible").desc("a record, which to json makes a dynamic inventory of Ansible"))
+            .input_output_types(vec![(Type::Nothing, Type::table()), (Type::Nothing, Type::record())])
     }
 
     fn description(&self) -> &str {
@@ -59,7 +66,14 @@ impl PluginCommand for Inventory {
     }
 
     fn extra_description(&self) -> &str {
-        "There is no state file: each call asks. owned is true for what carries this workspace's label."
+        "There is no state file: each call asks, all providers side by side. One that does not answer is a row with status
+unknown. owned is true for what carries this workspace's label. monthly_cost is in dollars, and zero for what is part of a
+server; on this machine it is what the provider would ask. ha cost says by which prices.
+
+--ansible groups the servers that can be reached by region, provider, server group and use: app_servers, db_servers with
+the primary first, store_servers. Dashes become underscores, as Ansible wants it. A provider that does not answer is an
+error then. scripts/ansible-inventory.nu is the file to give to ansible -i. On the local target every address is this
+machine: look, and let no play run."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -83,6 +97,11 @@ impl PluginCommand for Inventory {
                 description: "Where the database of one region is",
                 result: None,
             },
+            Example {
+                example: "(ha inventory --ansible).db_servers.hosts",
+                description: "Database servers, the primary first, as Ansible sees them",
+                result: None,
+            },
         ]
     }
 
@@ -95,11 +114,31 @@ impl PluginCommand for Inventory {
         call: &EvaluatedCall,
         _input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let kind = call.opt::<Spanned<String>>(0)?.map(kind).transpose()?;
+        let wanted = call.opt::<Spanned<String>>(0)?;
+        let for_ansible = call.has_flag("ansible")?;
+        if let Some(wanted) = wanted.as_ref().filter(|_| for_ansible) {
+            return Err(Failed::BadArgument {
+                what: "a kind".to_owned(),
+                why: "Ansible manages servers".to_owned(),
+                help: "leave it out: ha inventory --ansible".to_owned(),
+            })
+            .at(wanted.span);
+        }
+        let kind = wanted.map(kind).transpose()?;
         let context = Context::open(plugin, engine, call)?;
         let region = context.region(call)?;
         let workspace = context.workspace()?;
-        let world = context.world(plugin, engine)?;
+        let mut world = context.world(plugin, engine)?;
+        if for_ansible {
+            let concerned = |it: &Silent| region.as_ref().is_none_or(|region| it.is_of(workspace, region));
+            if let Some(silent) = world.silent.iter().position(concerned) {
+                return Err(Failed::from(world.silent.swap_remove(silent).error)).at(context.span());
+            }
+            let hosts = ansible::hosts(&world.things(), &world.desired, region.as_deref());
+            let inventory = ansible::inventory(workspace, context.config.target, &hosts);
+            return Ok(PipelineData::value(inventory.into_value(call.head), None));
+        }
+        let prices = prices(&context);
         let now = Timestamp::now();
         let rows = world
             .things()
@@ -116,14 +155,48 @@ impl PluginCommand for Inventory {
                     let region = workspace.region(thing.region()?.as_str())?;
                     Some(region.location.clone())
                 }),
+                monthly_cost: monthly_cost(thing, workspace, &prices),
                 ..row(thing, workspace.name.as_str(), now)
             })
-            .collect();
+            .collect::<Vec<_>>();
+        let silent = world.silent.iter().filter(|_| kind.is_none());
+        let silent = silent.filter(|it| region.as_ref().is_none_or(|region| it.is_of(workspace, region)));
+        let rows = silent.map(|it| unknown(it, workspace)).chain(rows).collect();
         Ok(table::<Row>(
             rows,
             &["region", "kind", "name", "status", "address"],
             call.head,
         ))
+    }
+}
+
+/// What is there by what it is now, the rest by what it is to be.
+fn monthly_cost(thing: &Thing<'_>, workspace: &Workspace, prices: &Prices) -> Option<f64> {
+    match (thing.live, thing.desired) {
+        (Some(live), _) => cost::of_live(workspace, live, prices),
+        (None, Some(desired)) => cost::of_resource(workspace, desired, prices),
+        (None, None) => None,
+    }
+}
+
+/// A provider that did not answer: what it holds is not known, and nothing of it is called absent.
+fn unknown(silent: &Silent, workspace: &Workspace) -> Row {
+    let help = silent.error.help().map_or(String::new(), |help| format!("; {help}"));
+    Row {
+        region: silent.regions(workspace),
+        kind: None,
+        name: silent.provider.to_string(),
+        status: "unknown".to_owned(),
+        address: None,
+        error: Some(format!("{}{help}", silent.error)),
+        age: None,
+        r#type: None,
+        provider: Some(silent.provider.to_string()),
+        location: None,
+        private_address: None,
+        monthly_cost: None,
+        labels: None,
+        owned: false,
     }
 }
 
