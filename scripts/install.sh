@@ -70,6 +70,10 @@ missing_packages() {
     [ -z "${testing:-}" ] || have systemd-analyze || printf 'systemd|only for the tests: it checks the units that are shipped\n'
     # The shell has a `kill` of its own; programs need the one of the file system.
     [ -z "${testing:-}" ] || [ -x /bin/kill ] || [ -x /usr/bin/kill ] || printf 'procps|only for the tests: they send signals\n'
+    # Judges of the tests come from PyPI and npm.
+    [ -z "${testing:-}" ] || python3 -c 'import ensurepip, venv' 2>/dev/null || printf 'python3-venv|only for the tests: judges and emulators that others wrote\n'
+    [ -z "${testing:-}" ] || have curl || printf 'curl|only for the tests: the judges ask with it\n'
+    [ -z "${testing:-}" ] || have npm || printf 'npm|only for the tests: Prism is a judge of theirs\n'
     find_nu >/dev/null || have npm || printf 'npm|fetches Nushell %s from its npm package\n' "$nu_version"
 }
 

@@ -13,7 +13,7 @@ root=${self%/scripts/*}
 # shellcheck source=scripts/install.sh
 . "$root/scripts/install.sh"
 
-all='format lint unit scripts system newcomer'
+all='format lint judges unit scripts system newcomer'
 for argument; do
     case " $all " in
         *" $argument "*) ;;
@@ -41,6 +41,8 @@ fi
 scratch_root=$(mktemp -d /tmp/ha.XXXXXX)
 chmod 755 "$scratch_root"
 export TMPDIR="$scratch_root" XDG_CACHE_HOME="$scratch_root/cache"
+# Prism's proxy, as the judges install it; tests that want it say so when it is not there.
+export HA_PRISM="${HA_PRISM:-$XDG_CACHE_HOME/ha-judges/npm/node_modules/.bin/prism}"
 logs=$scratch_root/logs
 mkdir "$logs"
 
@@ -86,6 +88,13 @@ left_behind() {
 part_format() { cargo fmt --all --check -- --color never; }
 
 part_lint() { cargo clippy --workspace --all-targets --locked -- -D warnings; }
+
+# Others judge the stand-ins that our providers are tested against. What they install is found by the tests after them.
+part_judges() {
+    ./tests/judges/cloud-init.sh --install || return 1
+    ./tests/judges/judges.sh || return 1
+    build && ./tests/judges/ansible.sh
+}
 
 # One run shows everything that fails.
 part_unit() { cargo test --workspace --exclude ha-tests --locked --no-fail-fast; }

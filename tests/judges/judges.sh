@@ -85,11 +85,12 @@ fuzz() {
     "$stand_in_program" "$1" --token "$token" --rate-limit 100000000 >"$judge_out" 2>&1 &
     judge_pids=$!
     judge_wait "$judge_out" 'http://' || { failed="$failed $1-start"; judge_abandon; return; }
-    timeout 600 "$scratch/venv/bin/schemathesis" run "$specs/$2" --url "$(head -n 1 "$judge_out")" \
+    # It writes into the folder that it runs in.
+    (cd "$scratch" && timeout 600 "$scratch/venv/bin/schemathesis" run "$specs/$2" --url "$(head -n 1 "$judge_out")" \
         --header "Authorization: Bearer $token" --exclude-checks positive_data_acceptance \
         --include-path-regex "$3" --exclude-operation-id-regex "$4" \
         --phases examples,coverage,fuzzing --max-examples 5 --seed 1 --no-shrink --generation-database none \
-        --suppress-health-check all --warnings off --no-color >"$scratch/schemathesis-$1.log" 2>&1
+        --suppress-health-check all --warnings off --no-color >"$scratch/schemathesis-$1.log" 2>&1)
     code=$?
     judge_abandon
     if [ "$code" -ne 0 ]; then

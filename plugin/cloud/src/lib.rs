@@ -17,4 +17,4 @@ pub mod user_data;
 
 pub use apply::{ApplyOptions, StepRow, StepStatus, apply};
 pub use clouds::Clouds;
-pub use provider::{Account, Provider, ProviderError};
+pub use provider::{Account, Provider, ProviderError, UserDataOf};

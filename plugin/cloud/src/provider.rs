@@ -1,6 +1,6 @@
 //! What every provider can do: see everything, make one thing so, take one thing away.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use ha_core::resource::{Live, Resource, ResourceId};
@@ -39,6 +39,10 @@ pub trait Provider: Send + Sync {
     /// [`ProviderError::NotFound`] when there is no such server.
     async fn power(&self, server: &ResourceId, on: bool) -> Result<Live, ProviderError>;
 }
+
+/// What a server is given to run at its first start, as text and without a secret; empty is nothing. An error keeps the
+/// server from being made.
+pub type UserDataOf = Arc<dyn Fn(&Resource) -> Result<String, ProviderError> + Send + Sync>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {

@@ -8,12 +8,13 @@ use std::{
 };
 
 use ha_cloud::{
-    Clouds, Provider, ProviderError,
+    Clouds, Provider, ProviderError, UserDataOf,
     aws::{self, AwsProvider},
     digitalocean::{self, DigitalOceanProvider},
     hetzner::{self, HetznerProvider},
     limits::Ledger,
     local::{LocalOptions, LocalProvider},
+    user_data::{UserData, UserDataError},
 };
 use ha_core::{
     config::Target,
@@ -70,6 +71,7 @@ struct Account<'a> {
     credentials: &'a Credentials<'a>,
     ledger: Arc<Ledger>,
     ssh_public_key: Option<String>,
+    user_data: UserDataOf,
 }
 
 impl Silent {
@@ -120,6 +122,7 @@ impl Context {
             folder: self.file.parent().unwrap_or(&self.file),
         };
         let ssh_public_key = self.ssh_public_key()?;
+        let user_data = self.user_data(workspace, &resources)?;
         let mut providers = Vec::new();
         for name in names {
             let ledger = plugin.ledgers.of(name);
@@ -127,11 +130,23 @@ impl Context {
                 credentials: &credentials,
                 ledger,
                 ssh_public_key: ssh_public_key.clone(),
+                user_data: user_data.clone(),
             };
             let provider = self.cloud(name, workspace, &resources, account)?;
             providers.push((name, provider));
         }
         Ok(Clouds::new(providers))
+    }
+
+    /// What each server runs at its first start, rendered when it is made.
+    fn user_data(&self, workspace: &Workspace, resources: &[Resource]) -> Result<UserDataOf, Failed> {
+        let guard = self.config.cloud.guard.clone();
+        let refused = |error: UserDataError| ProviderError::Refused {
+            what: error.to_string(),
+            help: error.help(),
+        };
+        let all = UserData::new(&workspace.name, resources, guard).map_err(refused)?;
+        Ok(Arc::new(move |server| all.render(server).map_err(refused)))
     }
 
     /// The file that `config.toml` names, without the end of its line.
@@ -159,6 +174,7 @@ impl Context {
             credentials,
             ledger,
             ssh_public_key,
+            user_data,
         } = account;
         let ws = workspace.name.clone();
         let endpoint = self.config.providers.get(&name).and_then(|it| it.endpoint.clone());
@@ -173,6 +189,7 @@ impl Context {
                     concurrency,
                     ledger,
                     ssh_public_key,
+                    user_data,
                     ..usual
                 })?)
             }
@@ -185,6 +202,7 @@ impl Context {
                     concurrency,
                     ledger,
                     ssh_public_key,
+                    user_data,
                     written: written(workspace),
                     ..usual
                 })?)
@@ -212,6 +230,7 @@ impl Context {
                     concurrency,
                     ledger,
                     ssh_key,
+                    user_data,
                     ..aws::Options::new(ws, key, locations)
                 })?)
             }

@@ -31,7 +31,7 @@ use futures::future::join_all;
 use ha_core::resource::{Kind, Live, Resource, ResourceId};
 use serde_json::Value;
 
-pub use self::options::{Credentials, Options, SshKey, UserData};
+pub use self::options::{Credentials, Options, SshKey};
 use self::{
     call::Repeat::Freely,
     place::Place,

@@ -2,12 +2,9 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use ha_core::{names::WorkspaceName, resource::Resource};
+use ha_core::names::WorkspaceName;
 
-use crate::{limits::Ledger, secret::Secret};
-
-/// The text that a server runs at its first start (cloud-init), made when the server is.
-pub type UserData = Arc<dyn Fn(&Resource) -> String + Send + Sync>;
+use crate::{UserDataOf, limits::Ledger, secret::Secret};
 
 #[derive(Clone)]
 pub struct Options {
@@ -19,7 +16,7 @@ pub struct Options {
     pub endpoint: Option<String>,
     /// The key pair that servers are made with; none makes servers that nobody can log into.
     pub ssh_key: Option<SshKey>,
-    pub user_data: UserData,
+    pub user_data: UserDataOf,
     /// TCP ports of servers that everybody may reach; within their network they reach each other on all.
     /// More is let in by `aws.SecurityGroup`.
     pub open_ports: Vec<u16>,
@@ -55,7 +52,7 @@ impl Options {
             locations,
             endpoint: None,
             ssh_key: None,
-            user_data: Arc::new(|_| String::new()),
+            user_data: Arc::new(|_| Ok(String::new())),
             open_ports: vec![22],
             // A managed database takes ten minutes and more.
             deadline: Duration::from_secs(30 * 60),

@@ -31,7 +31,7 @@ use ha_core::{
 
 pub use catalogue::{Catalogue, Location, Size};
 
-use crate::{Account, Provider, ProviderError, limits::Ledger, secret::Secret};
+use crate::{Account, Provider, ProviderError, UserDataOf, limits::Ledger, secret::Secret};
 use cloud::Cloud;
 
 /// The real one.
@@ -48,7 +48,7 @@ pub struct Options {
     /// Uploaded under the names that servers ask for, where no key of that name exists.
     pub ssh_public_key: Option<String>,
     /// What a server is given to run at its first start; empty is nothing. At most 64 KiB, and without a secret.
-    pub user_data: Arc<dyn Fn(&Resource) -> String + Send + Sync>,
+    pub user_data: UserDataOf,
     /// For each wait in a call of [`Provider`]: a start, a resize, a balancer, a managed database.
     pub deadline: Duration,
     /// How long a system may take to end by itself before its power is taken away.
@@ -75,7 +75,7 @@ impl Options {
             token,
             workspace,
             ssh_public_key: None,
-            user_data: Arc::new(|_| String::new()),
+            user_data: Arc::new(|_| Ok(String::new())),
             deadline: Duration::from_secs(1800),
             shutdown: Duration::from_secs(60),
             late_tags: Duration::from_secs(120),

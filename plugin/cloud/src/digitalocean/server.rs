@@ -125,7 +125,7 @@ impl Cloud {
         network: Option<&Vpc>,
     ) -> Result<Droplet, ProviderError> {
         let id = &want.id;
-        let user_data = (self.options.user_data)(want);
+        let user_data = (self.options.user_data)(want)?;
         if user_data.len() > LARGEST_USER_DATA {
             return Err(ProviderError::Refused {
                 what: format!(

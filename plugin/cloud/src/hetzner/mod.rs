@@ -34,7 +34,7 @@ use serde_json::{Map, Value};
 pub use catalogue::{Availability, Catalogue, LoadBalancerType, Location, Offer, Price, ServerType};
 
 use crate::{
-    Account, Provider, ProviderError,
+    Account, Provider, ProviderError, UserDataOf,
     limits::Ledger,
     rest::{Rest, Settings},
     secret::Secret,
@@ -46,9 +46,6 @@ pub const ENDPOINT: &str = "https://api.hetzner.cloud/v1";
 
 /// The fields of a resource as they stand in `workspace.ncl`.
 pub type Written = Arc<dyn Fn(&Resource) -> Map<String, Value> + Send + Sync>;
-
-/// What a server is given to run at its first start.
-pub type UserData = Arc<dyn Fn(&Resource) -> String + Send + Sync>;
 
 /// How a project is opened for one workspace.
 #[derive(Clone)]
@@ -62,7 +59,7 @@ pub struct Options {
     /// spec does not say: `ssh_keys` and `spread` of servers, `type` of load balancers.
     pub written: Written,
     /// What a server is given to run at its first start; empty is nothing. At most 32 KiB, and without a secret.
-    pub user_data: UserData,
+    pub user_data: UserDataOf,
     /// For one call of [`Provider`], every wait in it included.
     pub deadline: Duration,
     /// Before the second look at something that is under way; longer before each further one, up to five seconds.
@@ -86,7 +83,7 @@ impl Options {
             workspace,
             ssh_public_key: None,
             written: Arc::new(|_| Map::new()),
-            user_data: Arc::new(|_| String::new()),
+            user_data: Arc::new(|_| Ok(String::new())),
             deadline: Duration::from_secs(600),
             pause: Duration::from_millis(200),
             shutdown: Duration::from_secs(60),

@@ -85,7 +85,7 @@ impl Cloud {
     ) -> Result<u64, ProviderError> {
         let id = &want.id;
         let written = (self.options.written)(want);
-        let user_data = (self.options.user_data)(want);
+        let user_data = (self.options.user_data)(want)?;
         if user_data.len() > LARGEST_USER_DATA {
             return Err(ProviderError::Refused {
                 what: format!(

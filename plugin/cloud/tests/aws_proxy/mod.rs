@@ -39,8 +39,8 @@ pub(crate) struct State {
     /// How often something new is called unknown by the request that uses it.
     pub(crate) unknown_at_first: u32,
     unknown: BTreeMap<String, u32>,
-    /// How often an instance is said to be pending though it runs, or a volume to be made though it is there.
-    pub(crate) pending: u32,
+    /// What is said once more to be on its way though it is there.
+    pub(crate) pending: Option<Pending>,
     /// Client tokens with the parameters and the answer of their first request.
     tokens: BTreeMap<String, (String, Answer)>,
     /// Replicas that were promoted, by their identifiers.
@@ -93,6 +93,9 @@ impl Drop for Proxy {
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// A state that takes time at AWS and none at moto: the list that tells it, as it is, and as it is told once.
+pub(crate) type Pending = (&'static str, &'static str, &'static str);
 
 /// One request as it came.
 struct Request {
@@ -320,16 +323,6 @@ impl State {
                     .entry(token)
                     .or_insert_with(|| (parameters(request), answer.clone()));
             }
-            "DescribeInstances" if self.pending > 0 && answer.body.contains("<name>running</name>") => {
-                self.pending -= 1;
-                answer.body = answer.body.replace("<name>running</name>", "<name>pending</name>");
-            }
-            "DescribeVolumes" if self.pending > 0 && answer.body.contains("<status>available</status>") => {
-                self.pending -= 1;
-                answer.body = answer
-                    .body
-                    .replace("<status>available</status>", "<status>creating</status>");
-            }
             "PromoteReadReplica" => self.promoted.push(request.field("DBInstanceIdentifier").to_owned()),
             "DescribeDBInstances" => {
                 for name in &self.promoted {
@@ -337,6 +330,13 @@ impl State {
                 }
             }
             _ => {}
+        }
+        if let Some((list, now, told)) = self.pending
+            && request.action == list
+            && answer.body.contains(now)
+        {
+            self.pending = None;
+            answer.body = answer.body.replace(now, told);
         }
         if self.unknown_at_first > 0 && request.action.starts_with("Create") && answer.status == 200 {
             for name in ["vpcId", "subnetId", "groupId", "internetGatewayId", "routeTableId"] {

@@ -49,7 +49,7 @@ pub(crate) fn options(proxy: &Proxy) -> Options {
             name: "provisioning-key".into(),
             public_key: Some(PUBLIC_KEY.into()),
         }),
-        user_data: Arc::new(|want| format!("#cloud-config\nhostname: {}\n", want.id.name)),
+        user_data: Arc::new(|want| Ok(format!("#cloud-config\nhostname: {}\n", want.id.name))),
         deadline: Duration::from_secs(60),
         ..Options::new(WorkspaceName::new("shop"), credentials, vec![LOCATION.into()])
     }
@@ -227,10 +227,17 @@ impl Trouble for Play {
     /// is said to be on its way once more, as it is at AWS for some seconds.
     fn die_halfway(&self, id: &ResourceId) {
         self.lose_next_answer(id);
-        match id.kind {
-            Kind::Server | Kind::Store | Kind::Database | Kind::Volume => self.proxy.state().pending = 1,
-            _ => {}
-        }
+        self.proxy.state().pending = match id.kind {
+            Kind::Server | Kind::Store | Kind::Database => {
+                Some(("DescribeInstances", "<name>running</name>", "<name>pending</name>"))
+            }
+            Kind::Volume => Some((
+                "DescribeVolumes",
+                "<status>available</status>",
+                "<status>creating</status>",
+            )),
+            Kind::Network | Kind::Firewall | Kind::LoadBalancer => None,
+        };
     }
 }
 
@@ -256,7 +263,7 @@ impl Provider for Troubled {
             .expect("nobody panics with it")
             .take_if(|id| *id == want.id)
             .is_some();
-        let late = std::mem::take(&mut self.play.proxy.state().pending);
+        let late = self.play.proxy.state().pending.take();
         if doomed {
             self.play.proxy.state().die = true;
         }

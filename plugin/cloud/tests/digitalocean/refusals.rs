@@ -304,7 +304,7 @@ async fn two_that_carry_the_same_tags_are_not_chosen_from() {
 async fn user_data_beyond_the_limit_and_values_that_no_tag_takes_are_found_before_asking() {
     let stand_in = stand_in().await;
     let provider = DigitalOceanProvider::new(Options {
-        user_data: Arc::new(|_| "x".repeat(70_000)),
+        user_data: Arc::new(|_| Ok("x".repeat(70_000))),
         ..options(&stand_in)
     })
     .expect("the stand-in's address");

@@ -37,7 +37,7 @@ pub(crate) fn options(stand_in: &StandIn) -> Options {
     Options {
         endpoint: stand_in.endpoint(),
         ssh_public_key: Some(PUBLIC_KEY.into()),
-        user_data: Arc::new(|_| USER_DATA.into()),
+        user_data: Arc::new(|_| Ok(USER_DATA.into())),
         deadline: Duration::from_secs(30),
         late_tags: Duration::from_secs(30),
         pause: Duration::from_millis(4),

@@ -38,14 +38,14 @@ fn creates(stand_in: &StandIn) -> usize {
 
 #[tokio::test]
 async fn a_quota_is_one_and_is_not_asked_for_again() {
-    let (error, stand_in) = refused(|it| it.knobs(|knobs| drop(knobs.quotas.insert("servers".into(), 0)))).await;
+    let (error, stand_in) = refused(|it| it.knobs(|knobs| knobs.quotas.extend([("servers".into(), 0)]))).await;
     assert!(matches!(error, ProviderError::Quota { .. }), "{error}");
     assert_eq!(creates(&stand_in), 1);
 }
 
 #[tokio::test]
 async fn no_capacity_is_said_with_the_way_out() {
-    let (error, stand_in) = refused(|it| it.knobs(|knobs| drop(knobs.capacity.insert("nbg1".into(), 0)))).await;
+    let (error, stand_in) = refused(|it| it.knobs(|knobs| knobs.capacity.extend([("nbg1".into(), 0)]))).await;
     assert!(matches!(error, ProviderError::NoCapacity { .. }), "{error}");
     assert!(
         error
@@ -276,7 +276,7 @@ async fn a_wait_has_an_end_and_says_that_the_outcome_is_unknown() {
 async fn user_data_beyond_the_limit_and_values_that_no_label_takes_are_found_before_asking() {
     let stand_in = StandIn::start().await;
     let provider = HetznerProvider::new(Options {
-        user_data: Arc::new(|_| "x".repeat(40_000)),
+        user_data: Arc::new(|_| Ok("x".repeat(40_000))),
         ..options(&stand_in)
     })
     .expect("the stand-in's address");

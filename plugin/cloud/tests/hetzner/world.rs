@@ -38,7 +38,7 @@ pub(crate) fn options(stand_in: &StandIn) -> Options {
         endpoint: stand_in.endpoint(),
         ssh_public_key: Some(PUBLIC_KEY.into()),
         written: Arc::new(written),
-        user_data: Arc::new(|_| USER_DATA.into()),
+        user_data: Arc::new(|_| Ok(USER_DATA.into())),
         deadline: Duration::from_secs(30),
         pause: Duration::from_millis(4),
         ..Options::new(workspace(), Secret::new(stand_in.token()))

@@ -151,7 +151,7 @@ async fn request(
     if let Some(key) = &options.ssh_key {
         shared.keys.ensure(place, want, key).await?;
     }
-    let text = (options.user_data)(want);
+    let text = (options.user_data)(want)?;
     if text.len() > LONGEST_USER_DATA {
         return Err(ProviderError::Refused {
             what: format!(
