@@ -116,11 +116,7 @@ const LETTING_GO: Duration = Duration::from_secs(5);
 
 /// Waits for the writer's lock up to `wait` and tells the operator whom for. Without `wait` it gives a holder
 /// that is just ending the time to do so: "run it again" after a kill must not answer "busy".
-pub(crate) async fn lock(
-    desk: &LocalProvider,
-    command: &str,
-    wait: Option<Duration>,
-) -> Result<WriterLock, Failed> {
+pub(crate) async fn lock(desk: &LocalProvider, command: &str, wait: Option<Duration>) -> Result<WriterLock, Failed> {
     let say = |holder: &LockHolder| eprintln!("ha: waiting for {holder}");
     let held = desk.lock_wait(command, wait.unwrap_or(LETTING_GO), say).await;
     held.map_err(|error| match error {

@@ -79,8 +79,12 @@ impl Credentials<'_> {
                     let why = format!("{shown} can be read by others (mode {:o})", mode & 0o777);
                     return Err(failed(why, &format!("type: chmod 600 {shown}")));
                 }
-                fs::read_to_string(&path)
-                    .map_err(|error| failed(format!("{shown}: {error}"), "make it readable for you, and only for you"))?
+                fs::read_to_string(&path).map_err(|error| {
+                    failed(
+                        format!("{shown}: {error}"),
+                        "make it readable for you, and only for you",
+                    )
+                })?
             }
             Reference::Command(words) => {
                 run(words).map_err(|why| failed(why, "run it in a terminal and see what it says"))?
@@ -140,7 +144,9 @@ fn run(words: &[String]) -> Result<String, String> {
     if !status.success() {
         return Err(format!("{program} ended with {status}"));
     }
-    let text = reader.join().map_err(|_| format!("{program}: its output was not read"))?;
+    let text = reader
+        .join()
+        .map_err(|_| format!("{program}: its output was not read"))?;
     String::from_utf8(text).map_err(|_| format!("{program} printed no text"))
 }
 
@@ -155,7 +161,10 @@ mod tests {
     #[test]
     fn a_command_gives_what_it_prints_or_why_not() {
         assert_eq!(run(&words(&["echo", "tok-1"])).as_deref(), Ok("tok-1\n"));
-        assert_eq!(run(&words(&["false"])), Err("false ended with exit status: 1".to_owned()));
+        assert_eq!(
+            run(&words(&["false"])),
+            Err("false ended with exit status: 1".to_owned())
+        );
         assert!(run(&words(&["no-such-program"])).is_err_and(|why| why.starts_with("no-such-program: ")));
         assert_eq!(run(&[]), Err("the command is empty".to_owned()));
     }

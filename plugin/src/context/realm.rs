@@ -246,7 +246,7 @@ impl Context {
 }
 
 /// What the user wrote of each resource, in the provider's own words.
-fn written(workspace: &Workspace) -> Arc<dyn Fn(&Resource) -> Map<String, Value> + Send + Sync> {
+fn written(workspace: &Workspace) -> hetzner::Written {
     let mut all: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
     for region in &workspace.regions {
         let mut keep = |declared: &Declared| all.insert(declared.path.clone(), declared.fields.clone());

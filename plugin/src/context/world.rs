@@ -85,9 +85,7 @@ impl Context {
         let realm = self.realm(plugin, engine, workspace).at(self.span())?;
         let runtime = plugin.runtime().at(self.span())?;
         let wanted = Wanted::new(engine, runtime)?;
-        wanted
-            .block_on(runtime, self.look(workspace, &realm))
-            .at(self.span())
+        wanted.block_on(runtime, self.look(workspace, &realm)).at(self.span())
     }
 
     /// Where acts are remembered; `desk` is this machine's part of the realm.

@@ -233,7 +233,6 @@ impl Reader<'_> {
         None
     }
 
-    /// The value is never repeated in a message: it may be the secret itself.
     /// `{ url = "https://…", sha256 = "…" }`
     fn guard(&mut self, value: &Value) -> Option<GuardSource> {
         let table = self.table(value, "cloud.guard")?;
@@ -254,6 +253,7 @@ impl Reader<'_> {
         None
     }
 
+    /// The value is never repeated in a message: it may be the secret itself.
     fn reference(&mut self, key: Range<usize>, value: &Value, path: &str, variable: &str) -> Option<Reference> {
         const KNOWN: [&str; 3] = ["env", "command", "file"];
         let name = path.rsplit('.').next().unwrap_or(path);
