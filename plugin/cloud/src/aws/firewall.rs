@@ -163,21 +163,15 @@ pub(super) async fn ensure(place: &Place, want: &Resource) -> Result<Live, Provi
     authorize(place, &id, rules::without(&wanted, has)).await?;
     let for_groups = spec::texts(&want.spec, "targets");
     let (id, for_groups) = (id.as_str(), &for_groups);
-    let moves = servers.iter().map(|server| async move {
-        let now = ids_on(server);
-        let mut next: Vec<String> = now.iter().filter(|it| **it != id).cloned().collect();
-        if group_of(server).is_some_and(|it| for_groups.contains(&it)) {
-            next.push(id.to_owned());
-        }
-        set_groups(place, interface_id(server), now, next).await
-    });
-    join_all(moves).await.into_iter().collect::<Result<(), _>>()?;
+    gather(place, id, for_groups, &servers).await?;
     write_tags(place, id, &all_tags).await?;
     until(
         place.deadline,
         || async {
             let (groups, servers) = tokio::join!(lists::groups(place, &only), self::servers(place, &want.id.region));
             let (groups, servers) = (groups?, servers?);
+            // One that was made meanwhile may have looked for firewalls before this one was there to be seen.
+            gather(place, id, for_groups, &servers).await?;
             let group = groups.iter().find(|it| it.group_id() == Some(id));
             let live = group.and_then(|it| live(place, it, &servers, Some(network)));
             Ok(live
@@ -190,6 +184,19 @@ pub(super) async fn ensure(place: &Place, want: &Resource) -> Result<Live, Provi
         },
     )
     .await
+}
+
+/// Puts the servers of these groups into the firewall, and all others out of it; where it is so, nothing is asked.
+async fn gather(place: &Place, id: &str, for_groups: &[String], servers: &[ec2::Instance]) -> Result<(), Fault> {
+    let moves = servers.iter().map(|server| async move {
+        let now = ids_on(server);
+        let mut next: Vec<String> = now.iter().filter(|it| **it != id).cloned().collect();
+        if group_of(server).is_some_and(|it| for_groups.contains(&it)) {
+            next.push(id.to_owned());
+        }
+        set_groups(place, interface_id(server), now, next).await
+    });
+    join_all(moves).await.into_iter().collect()
 }
 
 async fn make(

@@ -49,15 +49,7 @@ impl Cloud {
             let body = json!({ "type": "resize", "size_gigabytes": size, "region": location });
             self.act(id, &path, &body).await?;
         }
-        let host = attach_to(want)
-            .and_then(|name| self.named(&servers, id, name))
-            .map(|it| it.id);
-        for other in now.droplet_ids.iter().filter(|it| Some(**it) != host) {
-            self.act(id, &path, &attachment("detach", *other, location)).await?;
-        }
-        if let Some(host) = host.filter(|host| !now.droplet_ids.contains(host)) {
-            self.act(id, &path, &attachment("attach", host, location)).await?;
-        }
+        self.attach(want, &now, &servers).await?;
         // Labels of the user are replaced as a whole: all that are not ours are theirs.
         let replaced = |tag: &str| {
             let keys = labels::IDENTITY.iter().chain(&[labels::ATTACH_TO]);
@@ -65,16 +57,41 @@ impl Cloud {
         };
         self.bring(Tagged::Volume(now.id.clone()), &now.tags, &wanted, replaced, id)
             .await?;
-        let found = self
-            .one::<Volume>(&now.id)
-            .await
-            .map_err(|error| errors::outcome(error, id))?;
+        // Its server may have been made meanwhile, before or after this one could be seen there.
+        let servers = self.droplets().await.map_err(|error| errors::outcome(error, id))?;
+        let found = self.seen_volume(id, &now.id).await?;
+        let found = match self.attach(want, &found, &servers).await? {
+            true => self.seen_volume(id, &now.id).await?,
+            false => found,
+        };
+        self.volume(&found, &servers).ok_or_else(|| vanished(id))
+    }
+
+    async fn seen_volume(&self, id: &ResourceId, number: &str) -> Result<Volume, ProviderError> {
+        let found = self.one::<Volume>(number).await;
         found
-            .and_then(|now| self.volume(&now, &servers))
-            .ok_or_else(|| ProviderError::NotReady {
-                id: id.clone(),
-                detail: "it was removed while it was made, or its tags were".into(),
-            })
+            .map_err(|error| errors::outcome(error, id))?
+            .ok_or_else(|| vanished(id))
+    }
+
+    /// Afterwards it hangs at the server that is wanted, as far as that is there, and at no other; whether it moved.
+    async fn attach(&self, want: &Resource, now: &Volume, servers: &[Droplet]) -> Result<bool, ProviderError> {
+        let id = &want.id;
+        let path = format!("/v2/volumes/{}", now.id);
+        let location = &now.region.slug;
+        let host = attach_to(want)
+            .and_then(|name| self.named(servers, id, name))
+            .map(|it| it.id);
+        let mut moved = false;
+        for other in now.droplet_ids.iter().filter(|it| Some(**it) != host) {
+            self.act(id, &path, &attachment("detach", *other, location)).await?;
+            moved = true;
+        }
+        if let Some(host) = host.filter(|host| !now.droplet_ids.contains(host)) {
+            self.act(id, &path, &attachment("attach", host, location)).await?;
+            moved = true;
+        }
+        Ok(moved)
     }
 
     /// # Errors
@@ -143,6 +160,13 @@ impl Cloud {
             created_at: now.created_at,
             ..blank(&owned, spec(now, attach_to, owned.protect))
         })
+    }
+}
+
+fn vanished(id: &ResourceId) -> ProviderError {
+    ProviderError::NotReady {
+        id: id.clone(),
+        detail: "it was removed while it was made, or its tags were".into(),
     }
 }
 
