@@ -272,10 +272,13 @@ fn a_broken_workspace_has_findings_and_is_not_provisioned() {
 }
 
 #[test]
-fn the_cloud_is_said_plainly_to_be_missing() {
+fn the_clouds_ask_for_credentials_and_the_guards_there_are_out_of_reach() {
     let mut shell = Shell::with(|text| text);
     std::fs::write(shell.folder.path().join("config.toml"), "target = \"cloud\"\n").expect("a file");
     let error = shell.refused("ha inventory");
+    assert_eq!(code(&error), "ha::credential::missing");
+    assert!(error.help.is_some_and(|help| help.contains("DIGITALOCEAN_TOKEN")));
+    let error = shell.refused("ha lag");
     assert_eq!(code(&error), "ha::target::cloud");
     assert!(error.help.is_some_and(|help| help.contains("target = \"local\"")));
 }
