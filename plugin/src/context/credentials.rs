@@ -2,10 +2,12 @@
 
 use std::{
     fs,
+    io::Read as _,
     os::unix::fs::MetadataExt as _,
     path::Path,
     process::{Command, Stdio},
-    time::{Duration, Instant},
+    sync::mpsc,
+    time::Duration,
 };
 
 use ha_cloud::secret::Secret;
@@ -121,32 +123,26 @@ fn run(words: &[String]) -> Result<String, String> {
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| format!("{program}: {error}"))?;
-    // Read beside it: a credential is short, and whatever prints more must not block on a full pipe.
+    // Read beside it, so that one which never ends is given up; what it prints ends when it does.
     let output = child.stdout.take();
-    let reader = std::thread::spawn(move || {
+    let (said, heard) = mpsc::channel();
+    std::thread::spawn(move || {
         let mut text = Vec::new();
-        output.map(|mut output| std::io::Read::read_to_end(&mut output, &mut text));
-        text
+        let read = output.map_or(Ok(0), |mut output| output.read_to_end(&mut text));
+        // Nobody listens any more when it took too long.
+        let _ = said.send(read.map(|_| text));
     });
-    let deadline = Instant::now() + PATIENCE;
-    let status = loop {
-        match child.try_wait().map_err(|error| format!("{program}: {error}"))? {
-            Some(status) => break status,
-            None if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
-            None => {
-                // It had its time; whether it is gone already is no matter.
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(format!("{program} did not end within {} s", PATIENCE.as_secs()));
-            }
-        }
+    let Ok(text) = heard.recv_timeout(PATIENCE) else {
+        // It had its time; whether it is gone already is no matter.
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(format!("{program} did not end within {} s", PATIENCE.as_secs()));
     };
+    let text = text.map_err(|error| format!("{program}: its output cannot be read: {error}"))?;
+    let status = child.wait().map_err(|error| format!("{program}: {error}"))?;
     if !status.success() {
         return Err(format!("{program} ended with {status}"));
     }
-    let text = reader
-        .join()
-        .map_err(|_| format!("{program}: its output was not read"))?;
     String::from_utf8(text).map_err(|_| format!("{program} printed no text"))
 }
 
