@@ -22,9 +22,19 @@ for argument; do
 done
 wanted=${*:-$all}
 
+# Measured from a bare clone, with a margin.
+needed_gb=20
+
 # One profile for everything that is compiled to run.
 export HA_PROFILE="${HA_PROFILE:-dev}" CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-never}"
 cd "$root"
+
+# What speeds up the second build of a person is gigabytes for nothing where everything is built once.
+target=${CARGO_TARGET_DIR:-$root/target}
+[ -e "$target/debug/incremental" ] || export CARGO_INCREMENTAL="${CARGO_INCREMENTAL:-0}"
+free=$(df -Pk "$root" | awk 'NR == 2 { print int($4 / 1048576) }')
+[ -d "$target/debug" ] || [ "$free" -ge "$needed_gb" ] ||
+    say "only $free GB are free here, and everything built and installed takes about $needed_gb: this may end with a full disk"
 
 head_line "set-up"
 # What only the tests need is installed, too.

@@ -89,8 +89,8 @@ pub(super) fn failover_meets_the_rto(workspace: &Workspace, _: &Config) -> Vec<F
             seconds(database),
             seconds(rto),
             seconds(budget.detect),
-            seconds(budget.decide + budget.campaign + budget.seal),
-            seconds(budget.promote + budget.route + budget.follow),
+            seconds(budget.decide + budget.campaign + budget.seal + budget.choose),
+            seconds(budget.promote + budget.publish + budget.route + budget.follow),
         );
         let finding = Finding::warning(codes::RTO, message)
             .at("objectives.rto_seconds")

@@ -145,9 +145,9 @@ finds! {
     lag_out_of_order: |w| w.objectives.lag_warn_seconds = 400
         => Error "ha::check::lag_order" at "objectives.lag_warn_seconds", ["above lag_expected_seconds"];
     rto_below_dns: |w| w.objectives.rto_seconds = 120
-        => Warning "ha::check::rto" at "dns", ["3 probes at 30 s are 90.0 s", "155.4 s", "objectives.rto_seconds = 156", "dns.health_check.request_interval = 10"];
+        => Warning "ha::check::rto" at "dns", ["3 probes at 30 s are 90.0 s", "156.0 s", "objectives.rto_seconds = 157", "dns.health_check.request_interval = 10"];
     rto_below_everything: |w| w.objectives.rto_seconds = 5
-        => Warning "ha::check::rto" at "objectives.rto_seconds", ["detection 3.7 s", "objectives.rto_seconds = 6"];
+        => Warning "ha::check::rto" at "objectives.rto_seconds", ["detection 3.7 s", "objectives.rto_seconds = 7"];
     a_lease_taken_too_early: |w| w.timing.hold = Duration::from_millis(8000)
         => Error "ha::check::timing_watchdog" at "timing.watchdog_ms", ["C3", "9 s", "write timing.watchdog_ms = 9000, or up to 9899"];
     a_taker_who_is_too_quick: |w| {

@@ -59,6 +59,17 @@ pub(super) fn run(cycle: &mut Cycle<'_>, term: &Term) {
     if term.phase == Phase::Switching && !abandoned(facts, term) {
         return;
     }
+    // One that was down, sealed, and was chosen for having the most is down in everybody's eyes until the next look.
+    if facts.store.active_for < facts.settings.timing.detect() {
+        return cycle.block(
+            "ha::failover::detecting",
+            format!(
+                "{why}, and it leads epoch {} for too short a time to say that of",
+                term.epoch
+            ),
+            "it is over by itself",
+        );
+    }
     let told = facts
         .store
         .members

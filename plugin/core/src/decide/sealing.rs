@@ -161,7 +161,15 @@ fn choose(cycle: &mut Cycle<'_>, term: &Term, mine: Position) {
         .iter()
         .filter_map(|node| Some((*node, facts.settings.nodes.get(*node)?)))
         .filter(|(_, it)| it.forbidden.is_none())
-        .min_by_key(|(node, it)| (wanted.as_ref() != Some(*node), it.priority, (*node).clone()))
+        // What made it be given up may be there still.
+        .min_by_key(|(node, it)| {
+            (
+                wanted.as_ref() != Some(*node),
+                given_up(term, node),
+                it.priority,
+                (*node).clone(),
+            )
+        })
         .map(|(node, _)| node.clone());
     match best {
         Some(best) if best == me => {
@@ -184,6 +192,12 @@ fn choose(cycle: &mut Cycle<'_>, term: &Term, mine: Position) {
             );
         }
     }
+}
+
+/// This campaign is there because it was down.
+fn given_up(term: &Term, node: &Node) -> bool {
+    let reason = term.campaign.as_ref().map(|it| it.reason);
+    *node == term.leader && matches!(reason, Some(Reason::PrimaryDown | Reason::DatabaseGone))
 }
 
 /// What nobody asked for must not lose more than is allowed. The old primary, back and sealed, ends it, too.

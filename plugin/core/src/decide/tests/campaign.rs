@@ -24,7 +24,9 @@ fn a_failover_needs_the_votes_of_a_majority() {
 #[test]
 fn what_forbids_a_failover_is_told() {
     type Change = fn(&mut Facts);
-    let cases: [(&str, Change); 7] = [
+    let cases: [(&str, Change); 8] = [
+        // It was down before it was chosen.
+        ("ha::failover::detecting", |it| it.store.active_for = SECOND),
         ("ha::failover::paused", |it| it.store.pause = Some(pause())),
         ("ha::failover::restarting", |it| {
             it.store.members.get_mut("a").expect("there").member.restarting = true;
@@ -122,6 +124,18 @@ fn the_furthest_of_a_sealed_quorum_is_chosen_and_nobody_before() {
     // Among equals policy has the word, then the name.
     let equal = [("b", at(1, 100)), ("c", at(1, 100))];
     assert_eq!(actions(&sealed("c", &equal, None)), []);
+    // What made the old primary be given up may be there still; of less log it is never made up by that.
+    let with_old = [("a", at(1, 100)), ("b", at(1, 100))];
+    assert_eq!(actions(&sealed("a", &with_old, None)), []);
+    assert!(matches!(
+        actions(&sealed("b", &with_old, None))[..],
+        [Action::Choose { .. }]
+    ));
+    let behind = [("a", at(1, 101)), ("b", at(1, 100))];
+    assert!(matches!(
+        actions(&sealed("a", &behind, None))[..],
+        [Action::Choose { .. }]
+    ));
     let mut facts = sealed("c", &equal, None);
     facts.settings.nodes.get_mut("b").expect("there").forbidden = Some("no".into());
     assert!(matches!(actions(&facts)[..], [Action::Choose { .. }]));

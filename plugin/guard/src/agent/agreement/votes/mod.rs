@@ -36,7 +36,7 @@ pub(crate) struct Stream {
     pub(crate) epoch: Epoch,
     /// Since the last message; none when nothing streams.
     pub(crate) silence: Option<Duration>,
-    /// There was new log since the look before.
+    /// The last message is no older than there ever is between two of a primary that lives.
     pub(crate) progressing: bool,
 }
 
@@ -163,7 +163,8 @@ impl Manner {
             client,
             interval: timing.probe_interval,
             limit: timing.probe_timeout,
-            fresh: (3 * sample).max(timing.probe_interval + timing.probe_timeout),
+            // It may be on its way for as long as a look lasts.
+            fresh: (sample + timing.probe_timeout).max(timing.probe_interval + timing.probe_timeout),
             rules: Rules {
                 failures: timing.probe_failures,
                 stall_limit: config.failover.policy.stall_limit,
@@ -173,12 +174,12 @@ impl Manner {
     }
 
     /// The own replica hears from `node`; absent when it does not follow it.
-    fn stream(&self, stream: Option<&Stream>, node: &str) -> Line {
+    fn stream(stream: Option<&Stream>, node: &str) -> Line {
         match stream.filter(|it| it.node == node) {
             None => Line::Absent,
             Some(it) if it.progressing => Line::Works,
-            Some(it) if it.silence.is_some_and(|silence| silence <= self.interval + self.limit) => Line::Works,
-            Some(_) => Line::Fails,
+            // Since when nothing streams is not known.
+            Some(it) => it.silence.map_or(Line::Fails, |_| Line::Silent),
         }
     }
 }
@@ -220,7 +221,8 @@ impl Subject {
             stream,
         };
         let verdict = self.standing.add(round, &manner.rules, passed);
-        let no_stream = (stream == Line::Fails).then(|| "the own replica hears nothing from it".to_owned());
+        let no_stream =
+            matches!(stream, Line::Fails | Line::Silent).then(|| "the own replica hears nothing from it".to_owned());
         let knock = self.sql.as_ref().and_then(|it| it.closed.clone());
         let mut reasons: Vec<String> = [no_sql.or(knock), no_guard, no_stream].into_iter().flatten().collect();
         reasons.dedup();
@@ -250,7 +252,7 @@ async fn look(
         let heard = stream.borrow().clone();
         // Side by side: a node that does not answer takes no time from the others.
         let round = join_all(subjects.iter_mut().map(|subject| {
-            let line = manner.stream(heard.as_ref(), &subject.node);
+            let line = Manner::stream(heard.as_ref(), &subject.node);
             let (votes, manner) = (&votes, &manner);
             async move {
                 let (verdict, why) = subject.round(manner, line, passed).await;

@@ -164,7 +164,7 @@ pub(super) async fn ask_guard(
             )
         }
         Ok(Ok(report)) if report.age > fresh => (
-            Line::Fails,
+            Line::Silent,
             Some(format!(
                 "its guard last heard from it {} ms ago",
                 report.age.as_millis()

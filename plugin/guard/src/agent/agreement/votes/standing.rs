@@ -9,11 +9,14 @@ use ha_core::agreement::Verdict;
 pub(super) enum Line {
     Works,
     Fails,
+    /// Nothing for longer than there ever is between two signs of one that lives. Rounds are counted because one look may
+    /// fail by chance; this is as long as a row of them by itself.
+    Silent,
     /// Not tried, or not applicable: a witness has no database, and who does not follow a node does not hear from it.
     Absent,
 }
 
-use Line::{Absent, Fails, Works};
+use Line::{Absent, Fails, Silent, Works};
 
 /// One look at a node from all sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,11 +45,11 @@ pub(super) struct Rules {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Standing {
     verdict: Verdict,
-    /// Rounds in a row in which every line failed.
-    all_fail: u32,
     /// Rounds in a row without SQL.
     sql_fail: u32,
     knock_fail: u32,
+    guard_fail: u32,
+    stream_fail: u32,
     good: u32,
     /// It was down, and has not worked for as long as it took to say so.
     returning: bool,
@@ -60,9 +63,10 @@ impl Standing {
     pub(super) const fn new() -> Self {
         Self {
             verdict: Verdict::Unknown,
-            all_fail: 0,
             sql_fail: 0,
             knock_fail: 0,
+            guard_fail: 0,
+            stream_fail: 0,
             good: 0,
             returning: false,
             mute_for: Duration::ZERO,
@@ -85,17 +89,16 @@ impl Standing {
         }
         // A node without a database is as good as its guard.
         let answer = if round.sql == Absent { round.guard } else { round.sql };
-        let lines = [round.sql, round.guard, round.stream];
-        let all_fail = lines.contains(&Fails) && !lines.contains(&Works);
-        self.all_fail = if all_fail { self.all_fail.saturating_add(1) } else { 0 };
         count(&mut self.knock_fail, round.knock);
+        count(&mut self.guard_fail, round.guard);
+        count(&mut self.stream_fail, round.stream);
         match answer {
             Works => {
                 self.good = self.good.saturating_add(1);
                 self.sql_fail = 0;
                 self.mute_for = Duration::ZERO;
             }
-            Fails => {
+            Fails | Silent => {
                 self.good = 0;
                 self.mute_for = if self.sql_fail == 0 {
                     Duration::ZERO
@@ -107,7 +110,7 @@ impl Standing {
             Absent => {}
         }
         self.stable = match (answer, self.stable) {
-            (Fails, _) => None,
+            (Fails | Silent, _) => None,
             (Works, Some(before)) => Some(before + passed),
             (Works, None) => Some(Duration::ZERO),
             (Absent, before) => before,
@@ -120,7 +123,14 @@ impl Standing {
 
     fn judge(&self, round: Round, answer: Line, rules: &Rules) -> Verdict {
         let failures = rules.failures.max(1);
-        if self.all_fail >= failures {
+        let lines = [
+            (round.sql, self.sql_fail),
+            (round.guard, self.guard_fail),
+            (round.stream, self.stream_fail),
+        ];
+        let mut tried = lines.iter().filter(|(line, _)| *line != Absent).peekable();
+        let gone = |&(line, failed): &(Line, u32)| line == Silent || (line == Fails && failed >= failures);
+        if tried.peek().is_some() && tried.all(gone) {
             return Verdict::Down;
         }
         // It sends its log, so it lives, but it has answered nobody for long, and its own guard does not speak for it.
@@ -135,10 +145,10 @@ impl Standing {
             (_, Works) if self.knock_fail >= failures => Verdict::Suspect,
             (Verdict::Suspect, Works) if self.good < 2 => Verdict::Suspect,
             (_, Works) => Verdict::Up,
-            (_, Fails) if alive && self.sql_fail >= failures => Verdict::Suspect,
+            (_, Fails | Silent) if alive && self.sql_fail >= failures => Verdict::Suspect,
             // Not yet often enough to say anything else than before.
-            (Verdict::Down, Fails) => Verdict::Suspect,
-            (before, Fails | Absent) => before,
+            (Verdict::Down, Fails | Silent) => Verdict::Suspect,
+            (before, Fails | Silent | Absent) => before,
         }
     }
 }
@@ -146,7 +156,7 @@ impl Standing {
 fn count(failures: &mut u32, line: Line) {
     match line {
         Works => *failures = 0,
-        Fails => *failures = failures.saturating_add(1),
+        Fails | Silent => *failures = failures.saturating_add(1),
         Absent => {}
     }
 }
@@ -166,6 +176,7 @@ mod tests {
         match sign {
             '+' => Works,
             '-' => Fails,
+            '~' => Silent,
             _ => Absent,
         }
     }
@@ -241,6 +252,22 @@ mod tests {
                 "--- --- --- +++ +++ +++",
                 &[Unknown, Unknown, Down, Suspect, Suspect, Up],
             ),
+            (
+                "its log stopped while looks failed: as long a silence as they took",
+                "+++ --+ --+ --~",
+                &[Up, Up, Up, Down],
+            ),
+            (
+                "a database that hangs beside its guard",
+                "+++ -++ -++ -~~",
+                &[Up, Up, Up, Down],
+            ),
+            (
+                "silence alone is nothing while it answers",
+                "+++ +~~ +~~ +~~",
+                &[Up, Up, Up, Up],
+            ),
+            ("looks that failed too rarely", "+++ +~~ -~~ -~~", &[Up, Up, Up, Up]),
             ("nothing was tried yet", "... ...", &[Unknown, Unknown]),
         ];
         for (what, text, expected) in table {
