@@ -20,6 +20,7 @@ mod refusals;
 mod replicas;
 mod store;
 mod switchover;
+mod witness;
 mod world;
 
 use std::{
@@ -43,6 +44,7 @@ const ROOMS: &[Room] = &[
     store::ROOM,
     again::ROOM,
     switchover::ROOM,
+    witness::ROOM,
 ];
 
 fn main() -> ExitCode {

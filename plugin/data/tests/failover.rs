@@ -262,6 +262,92 @@ fn timelines_are_numbered_by_epoch_and_the_others_follow_or_are_rewound() {
     );
 }
 
+/// Nothing but the admin's login is used; what is left behind is what guards leave.
+#[test]
+fn where_no_guard_runs_it_is_done_over_sql() {
+    run("where_no_guard_runs_it_is_done_over_sql", async |world: &mut World| {
+        let (a, a_server) = world.primary("a").await;
+        let (b, _b) = world.copy("b", &a).await;
+        let (c, _c) = world.copy("c", &a).await;
+        b.follow(&a, 1).await;
+        c.follow(&a, 1).await;
+        names(&a, &format!("ANY 1 ({}, {})", b.streams_as(1), c.streams_as(1))).await;
+        a.run("create table t (id int); insert into t values (1)").await;
+        let end = written(&a).await;
+
+        let (over_b, over_c) = (b.by_sql().await, c.by_sql().await);
+        assert!(matches!(
+            a.by_sql().await.seal(PATIENCE).await,
+            Err(DataError::NotReplica { .. })
+        ));
+        // While the primary lives and streams: it acknowledges nothing from then on.
+        let at_b = over_b
+            .seal(PATIENCE)
+            .await
+            .unwrap_or_else(|error| panic!("{error}\n{}", b.log()));
+        let at_c = over_c.seal(PATIENCE).await.expect("sealed");
+        assert!(at_b.max(at_c).lsn >= end && at_b.timeline == 1);
+        assert_eq!(seal(&b).await, at_b, "a guard finds the same");
+        let passfile = |node: &Node| node.config.data_dir.with_file_name("data.passfile");
+        for node in [&b, &c] {
+            let sealed = node.look().await;
+            assert_eq!((sealed.follows, sealed.receivers), (None, 0));
+            assert_eq!(sealed.report.names.as_deref(), Some(FENCED_NAMES));
+            assert!(!passfile(node).exists());
+        }
+        assert!(matches!(canary(&a, 1, SHORT).await, Err(DataError::Timeout { .. })));
+        let identity = postgres::identify(&b.config, PATIENCE).await.expect("told");
+        assert_eq!(over_b.identify().await.expect("told"), identity);
+        a_server.fence(PATIENCE).await.expect("fenced");
+
+        let names_of_4 = format!("ANY 1 ({}, {})", a.streams_as(4), c.streams_as(4));
+        let slots = [a.slot(), c.slot()];
+        for _ in 0..2 {
+            // Again: the same.
+            let came_from = over_b.promote(4, &names_of_4, &slots, PATIENCE).await;
+            let came_from = came_from.unwrap_or_else(|error| panic!("{error}\n{}", b.log()));
+            assert_eq!(came_from, [(1, at_b.lsn)]);
+        }
+        assert_eq!(over_b.history(4).await.expect("read"), [(1, at_b.lsn)]);
+        assert!(matches!(
+            over_b.promote(5, &names_of_4, &slots, PATIENCE).await,
+            Err(DataError::WrongTimeline {
+                found: 4,
+                wanted: 5,
+                ..
+            })
+        ));
+        assert_eq!(postgres::history(&b.config, 4).expect("read"), [(1, at_b.lsn)]);
+        assert_eq!(postgres::restore_placeholders(&b.config, 4).expect("looked"), 0);
+        assert!(matches!(canary(&b, 4, SHORT).await, Err(DataError::Timeout { .. })));
+        postgres::terminate_waiting(over_b.session()).await.expect("ended");
+
+        over_c.follow(c.name, &b.upstream(), 4).await.expect("told");
+        canary(&b, 4, PATIENCE)
+            .await
+            .unwrap_or_else(|error| panic!("{error}\n{}", c.log()));
+        let mode = std::fs::metadata(passfile(&c)).expect("there").permissions();
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);
+        let shown = "select count(*) from pg_stat_activity where query like '%replication' || ':%'";
+        assert_eq!(
+            (c.number(shown).await, c.log().contains("replication:")),
+            (0, false),
+            "no password"
+        );
+
+        // Numbers that lie between are taken, and a number that is taken is not given twice.
+        let at_c = over_c.seal(PATIENCE).await.expect("sealed");
+        assert_eq!(at_c.timeline, 4);
+        let names_of_9 = format!("ANY 1 ({})", b.streams_as(9));
+        let came_from = over_c
+            .promote(9, &names_of_9, &[b.slot()], PATIENCE)
+            .await
+            .expect("promoted");
+        assert_eq!(came_from, [(1, at_b.lsn), (4, at_c.lsn)]);
+        assert_eq!(postgres::restore_placeholders(&c.config, 9).expect("looked"), 0);
+    });
+}
+
 async fn rewind(world: &World, node: &Node, to: &Node) -> Result<postgres::Rewound, DataError> {
     let keep = world.file("kept");
     postgres::rewind(&node.config, node.name, &to.upstream(), &keep, PATIENCE).await

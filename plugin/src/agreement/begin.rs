@@ -41,6 +41,8 @@ pub(crate) struct Terms {
     pub(crate) to: Option<String>,
     pub(crate) accept_loss: bool,
     pub(crate) fenced: Option<String>,
+    /// As `fenced`, where no guard answers.
+    pub(crate) witness: Option<String>,
 }
 
 /// The node that `--to` names: a node, or the best of a region's. None names the best of all.

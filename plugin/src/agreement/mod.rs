@@ -1,5 +1,5 @@
 //! The shell's part in the agreement: what lies in the store and what the guards say, a wish swapped into `term`, and
-//! then watching the guards fulfil it.
+//! then watching the guards fulfil it. Where no guard answers, the same over SQL (`witness`).
 
 mod begin;
 mod follow;
@@ -9,6 +9,7 @@ mod row;
 mod session;
 mod until;
 mod vitals;
+pub(crate) mod witness;
 mod writer;
 
 pub(crate) use begin::{Begun, Terms, failover, plan_failover, plan_switchover, switchover};

@@ -28,6 +28,8 @@ pub(crate) struct Agreement {
     pub(crate) nodes: Vec<Node>,
     /// Write listeners, by region.
     pub(crate) listeners: Vec<(String, String)>,
+    /// Admin sockets of the balancers in front of databases, by region.
+    pub(crate) balancers: Vec<(String, PathBuf)>,
     pub(crate) timeout: Duration,
     /// Who types.
     pub(crate) by: String,
@@ -49,6 +51,8 @@ pub(crate) struct Node {
     /// None where the provider knows no address.
     pub(crate) guard: Option<String>,
     pub(crate) postgres: Option<String>,
+    /// Host part only: where other regions' replicas reach it.
+    pub(crate) reached: Option<String>,
     pub(crate) off: bool,
     pub(crate) data: bool,
     pub(crate) priority: u32,
@@ -81,6 +85,7 @@ impl Agreement {
                     folder: folder(it.id.region.as_str(), &name),
                     guard: it.endpoints.get("guard").cloned(),
                     postgres: it.endpoints.get("postgres").cloned(),
+                    reached: it.address.clone(),
                     off: it.status == Status::Off,
                     data: region.is_none_or(|it| it.role != Role::Witness),
                     priority: region.map_or(u32::MAX, |it| it.failover_priority),
@@ -117,14 +122,19 @@ impl Agreement {
         let options =
             Options::new(endpoints, tls.join("ca.pem"), tls.join("cert.pem"), tls.join("key.pem")).timeout(CALL);
         let etcd = Etcd::new(&options).await?;
-        let listeners = live
-            .iter()
-            .filter(|it| it.id.kind == Kind::LoadBalancer && it.status != Status::Off);
-        let listeners = listeners.filter_map(|it| Some((it.id.region.to_string(), it.endpoints.get("write")?.clone())));
+        let balancing = || {
+            let all = live.iter().filter(|it| it.id.kind == Kind::LoadBalancer);
+            all.filter(|it| it.status != Status::Off && it.endpoints.contains_key("write"))
+        };
+        let listeners =
+            balancing().filter_map(|it| Some((it.id.region.to_string(), it.endpoints.get("write")?.clone())));
+        let balancers =
+            balancing().filter_map(|it| Some((it.id.region.to_string(), it.endpoints.get("admin")?.into())));
         Ok(Self {
             cluster: Cluster::new(Arc::new(etcd.clone()), Keys::new(workspace.name.as_str(), &cluster)),
             etcd,
             listeners: listeners.collect(),
+            balancers: balancers.collect(),
             members,
             nodes,
             timeout: context.settings.timeout,

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     acts::Acts,
-    agreement::{self, Agreement, Begun, COLUMNS, Follow, Outcome, Row, Session, Terms, Writer},
+    agreement::{self, Agreement, Begun, COLUMNS, Follow, Outcome, Row, Session, Terms, Writer, witness},
     error::Failed,
     nu::{At, Bytes, args, channel, stream, table},
 };
@@ -150,6 +150,12 @@ pub(super) fn failover(
     span: nu_protocol::Span,
 ) -> Result<PipelineData, LabeledError> {
     let agreement = session.agreement.clone();
+    if session.wait(witness::is_alone(&agreement))? {
+        return witnessed(session, call, terms, span);
+    }
+    if terms.witness.is_some() {
+        return Err(crate::nu::label(session.wait(witness::not_needed(&agreement))?, span));
+    }
     if call.has_flag("explain")? || call.has_flag("dry-run")? {
         let (_, world) = session.wait(agreement.world())?;
         let (to, refusals) = agreement::plan_failover(&agreement, &world, &terms).at(span)?;
@@ -191,6 +197,40 @@ pub(super) fn failover(
             going.on_to(&leader, &to).await;
         }
     });
+    Ok(stream(received, session.wanted, COLUMNS, session.head))
+}
+
+/// `ha failover` where no guard answers.
+fn witnessed(
+    session: Session<'_>,
+    call: &EvaluatedCall,
+    terms: Terms,
+    span: nu_protocol::Span,
+) -> Result<PipelineData, LabeledError> {
+    let agreement = session.agreement.clone();
+    let explain = call.has_flag("explain")?;
+    if explain || call.has_flag("dry-run")? {
+        let work = witness::plan(&agreement, &terms);
+        let plan = session.wanted.block_on(session.runtime, work).at(span)?;
+        if explain {
+            return Ok(explained(plan.choices, &session));
+        }
+        let outage = switch::outage(&plan.steps);
+        return Ok(planned(&plan.refusals, &plan.steps, &plan.world, outage, &session));
+    }
+    let started = Instant::now();
+    let work = witness::clear(&agreement, &terms);
+    let cleared = session.wanted.block_on(session.runtime, work).at(span)?;
+    let (rows, received) = channel();
+    let run = witness::Run {
+        agreement,
+        terms,
+        rows,
+        cancel: session.wanted.token(),
+        acts: session.acts.clone(),
+        started,
+    };
+    session.runtime.spawn(run.run(cleared));
     Ok(stream(received, session.wanted, COLUMNS, session.head))
 }
 

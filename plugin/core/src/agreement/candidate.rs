@@ -33,25 +33,23 @@ pub struct Standing {
     pub position: Result<Position, String>,
 }
 
-/// A row for each node, the chosen first, then by how far they are. `prefer` wins among equals.
+/// A row for each node, the chosen first, then by how far they are. `prefer` wins among equals. Where loss is accepted
+/// everybody counts: what a voter lacks another may have.
 pub fn candidates(term: &Term, standings: &[Standing], prefer: Option<&str>, accept_loss: bool) -> Vec<Candidate> {
     let known: BTreeMap<Node, Position> = standings
         .iter()
         .filter_map(|it| Some((it.node.clone(), *it.position.as_ref().ok()?)))
         .collect();
+    let counts = |node: &Node| accept_loss || term.voters.contains(node);
     let voters = standings
         .iter()
-        .filter(|it| term.voters.contains(&it.node) && it.position.is_ok())
+        .filter(|it| counts(&it.node) && it.position.is_ok())
         .count();
     let needed = if accept_loss { 1 } else { term.seals_needed() };
-    let most = known
-        .iter()
-        .filter(|(node, _)| term.voters.contains(*node))
-        .map(|(_, it)| *it)
-        .max();
+    let most = known.iter().filter(|(node, _)| counts(node)).map(|(_, it)| *it).max();
     let first = standings
         .iter()
-        .filter(|it| voters >= needed && it.forbidden.is_none() && term.voters.contains(&it.node))
+        .filter(|it| voters >= needed && it.forbidden.is_none() && counts(&it.node))
         .filter(|it| it.position.as_ref().ok().copied() == most && most.is_some())
         .min_by_key(|it| (prefer != Some(it.node.as_str()), it.priority, it.node.clone()))
         .map(|it| it.node.clone());
@@ -60,7 +58,7 @@ pub fn candidates(term: &Term, standings: &[Standing], prefer: Option<&str>, acc
         .map(|it| {
             let position = it.position.as_ref().ok().copied();
             let chosen = first.as_ref() == Some(&it.node);
-            let (eligible, reason) = verdict(term, it, most, voters, needed, chosen);
+            let (eligible, reason) = verdict(term, it, counts(&it.node), most, (voters, needed), chosen);
             Candidate {
                 node: it.node.clone(),
                 region: it.region.clone(),
@@ -78,9 +76,9 @@ pub fn candidates(term: &Term, standings: &[Standing], prefer: Option<&str>, acc
 fn verdict(
     term: &Term,
     it: &Standing,
+    counts: bool,
     most: Option<Position>,
-    voters: usize,
-    needed: usize,
+    (voters, needed): (usize, usize),
     chosen: bool,
 ) -> (bool, String) {
     let position = match (&it.forbidden, &it.position) {
@@ -88,7 +86,7 @@ fn verdict(
         (None, Err(why)) => return (false, why.clone()),
         (None, Ok(position)) => *position,
     };
-    if !term.voters.contains(&it.node) {
+    if !counts {
         return (
             false,
             "it is no voter: commits did not wait for it, so it may lack some".to_owned(),

@@ -48,6 +48,8 @@ pub enum Reason {
     Switchover,
     /// `ha failover`.
     Operator,
+    /// `ha failover --witness`: no guard answered, and a person does what guards do over SQL.
+    Witness,
     /// The campaign before this one came to nothing.
     Retry,
 }
@@ -60,6 +62,7 @@ impl Reason {
             Self::DatabaseGone => "database_gone",
             Self::Switchover => "switchover",
             Self::Operator => "operator",
+            Self::Witness => "witness",
             Self::Retry => "retry",
         }
     }
@@ -144,6 +147,9 @@ pub struct Term {
     pub campaign: Option<Campaign>,
     pub switch: Option<Switch>,
     pub last_switch: Option<SwitchEnd>,
+    /// Timelines that were given out with a person as the witness, and to whom: no guard wrote that down beside its data.
+    #[serde(default)]
+    pub witnessed: BTreeMap<u32, Node>,
     /// Failovers nobody asked for, since the last `ha ack`; newest last.
     pub automatic: Vec<Timestamp>,
     pub changed_by: String,
@@ -174,6 +180,7 @@ impl Term {
             campaign: None,
             switch: None,
             last_switch: None,
+            witnessed: BTreeMap::new(),
             automatic: Vec::new(),
             changed_by: leader.to_owned(),
             changed_at: at,
@@ -200,6 +207,16 @@ impl Term {
 
     pub fn chosen(&self) -> Option<&Node> {
         self.campaign.as_ref()?.chosen.as_ref()
+    }
+
+    /// This epoch is decided over SQL.
+    pub fn is_witnessed(&self) -> bool {
+        self.campaign.as_ref().is_some_and(|it| it.reason == Reason::Witness)
+    }
+
+    /// The timeline was given to this node with a person as the witness.
+    pub fn gave(&self, timeline: u32, node: &str) -> bool {
+        self.witnessed.get(&timeline).is_some_and(|it| it == node)
     }
 
     /// `synchronous_standby_names` of `node` as primary of this epoch. Never empty unless nothing is to be waited for.
@@ -240,6 +257,9 @@ impl Term {
         let campaign = next.campaign.as_mut().filter(|it| it.chosen.is_none())?;
         campaign.chosen = Some(node.to_owned());
         campaign.sealed = sealed;
+        if campaign.reason == Reason::Witness {
+            next.witnessed.insert(self.own_timeline(), node.to_owned());
+        }
         node.clone_into(&mut next.changed_by);
         next.changed_at = at;
         Some(next)

@@ -157,11 +157,14 @@ impl<'a> Cycle<'a> {
         true
     }
 
-    /// The primary that runs here was promoted by a campaign, which its guard wrote down before, or made with the cluster.
+    /// The primary that runs here was promoted by a campaign, which its guard wrote down before (the store, where a person
+    /// was the witness), or made with the cluster.
     pub(super) fn made_here(&self, term: &Term) -> bool {
         let timeline = self.facts.database.position.map_or(0, |it| it.timeline);
         let first = term.lineage.first().map_or(term.timeline, |it| it.timeline);
-        timeline <= first || crate::agreement::Epoch::from(timeline) == self.facts.promise.promoted
+        timeline <= first
+            || crate::agreement::Epoch::from(timeline) == self.facts.promise.promoted
+            || term.gave(timeline, self.facts.me())
     }
 
     /// This node holds a log that no campaign made.
@@ -175,7 +178,8 @@ impl<'a> Cycle<'a> {
         let timeline = position.timeline;
         let known = timeline == term.timeline
             || term.lineage.iter().any(|it| it.timeline == timeline)
-            || crate::agreement::Epoch::from(timeline) == self.facts.promise.promoted;
+            || crate::agreement::Epoch::from(timeline) == self.facts.promise.promoted
+            || term.gave(timeline, self.facts.me());
         (!known).then(|| format!("it is on timeline {timeline}, which no campaign made"))
     }
 }

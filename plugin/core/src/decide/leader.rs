@@ -97,7 +97,7 @@ fn primary(cycle: &mut Cycle<'_>, term: &Term) {
         }
         return;
     }
-    if facts.database.permit.is_none() {
+    if facts.database.permit.is_none() && !timeline.is_some_and(|it| term.gave(it, facts.me())) {
         cycle.alert(
             "PrimaryElectionConflict",
             "the primary was started by somebody else than its guard".to_owned(),

@@ -26,7 +26,8 @@ pub(super) fn run(cycle: &mut Cycle<'_>, term: &Term) {
     if cycle.paused("a campaign is going on") {
         return;
     }
-    if mine && primary && on_own && facts.promise.promoted == term.epoch {
+    // Over SQL it is promoted from the same seal, under names that let nobody acknowledge before it is published.
+    if mine && primary && on_own && (facts.promise.promoted == term.epoch || term.is_witnessed()) {
         return cycle.act(
             Action::Publish,
             format!("{me} was chosen and is primary on timeline {}", term.own_timeline()),

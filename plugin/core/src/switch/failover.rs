@@ -63,7 +63,11 @@ pub struct Loss {
 
 /// At least so much would be lost: the primary may have written more after its last sign of life.
 pub fn estimate(world: &World) -> Loss {
-    let best = standings(world).into_iter().filter_map(|it| it.position.ok()).max();
+    loss(world, &standings(world))
+}
+
+pub(super) fn loss(world: &World, standings: &[Standing]) -> Loss {
+    let best = standings.iter().filter_map(|it| it.position.as_ref().ok()).max();
     let written = world.written();
     Loss {
         bytes: written
@@ -89,11 +93,15 @@ pub fn failover(world: &World, to: Option<&str>, accept_loss: bool, fenced: Opti
         );
     }
     if let Some(to) = to {
-        out.extend(target(world, to));
+        out.extend(target(world, &standings(world), to));
     }
     let choices = explain_failover(world, to, accept_loss);
     if choices.iter().all(|it| !it.chosen) {
-        out.push(nobody(world, accept_loss));
+        let help = format!(
+            "bring another voter back, or, when {} certainly writes no more: ha failover --accept-loss --fenced \"how you know\"",
+            world.term.leader
+        );
+        out.push(nobody(world, &standings(world), accept_loss, help));
     } else if accept_loss
         && !strict_choice(world)
         && let Some(refusal) = not_fenced(world, fenced)
@@ -108,7 +116,7 @@ fn strict_choice(world: &World) -> bool {
     explain_failover(world, None, false).iter().any(|it| it.chosen)
 }
 
-fn target(world: &World, to: &str) -> Option<Refusal> {
+pub(super) fn target(world: &World, standings: &[Standing], to: &str) -> Option<Refusal> {
     let leader = &world.term.leader;
     let Some(node) = world.nodes.get(to) else {
         let known: Vec<&str> = world.nodes.keys().map(String::as_str).collect();
@@ -118,7 +126,7 @@ fn target(world: &World, to: &str) -> Option<Refusal> {
             format!("one of: {}", known.join(", ")),
         ));
     };
-    let standing = standings(world).into_iter().find(|it| it.node == to);
+    let standing = standings.iter().find(|it| it.node == to);
     let (code, why) = match standing {
         _ if to == leader => ("ha::failover::is_primary", format!("{to} is the primary that is gone")),
         None => (
@@ -137,12 +145,12 @@ fn target(world: &World, to: &str) -> Option<Refusal> {
     Some(Refusal::new(code, why, help).of(&node.region))
 }
 
-fn nobody(world: &World, accept_loss: bool) -> Refusal {
+pub(super) fn nobody(world: &World, standings: &[Standing], accept_loss: bool, help: String) -> Refusal {
     let needed = world.term.seals_needed();
-    let can: Vec<String> = standings(world)
-        .into_iter()
+    let can: Vec<&str> = standings
+        .iter()
         .filter(|it| it.position.is_ok() && world.term.voters.contains(&it.node))
-        .map(|it| it.node)
+        .map(|it| it.node.as_str())
         .collect();
     let voters = world.term.voters.len();
     if accept_loss || can.len() >= needed {
@@ -152,7 +160,7 @@ fn nobody(world: &World, accept_loss: bool) -> Refusal {
             "see why each cannot: ha failover --explain",
         );
     }
-    let lost = match estimate(world).bytes {
+    let lost = match loss(world, standings).bytes {
         Some(0) => "nothing that is known of would be lost".to_owned(),
         Some(bytes) => format!("at least {bytes} bytes of the log would be lost"),
         None => "how much would be lost is not known".to_owned(),
@@ -167,10 +175,7 @@ fn nobody(world: &World, accept_loss: bool) -> Refusal {
                 can.join(", ")
             }
         ),
-        format!(
-            "bring another voter back, or, when {} certainly writes no more: ha failover --accept-loss --fenced \"how you know\"",
-            world.term.leader
-        ),
+        help,
     )
 }
 

@@ -10,6 +10,7 @@ mod progress;
 mod steps;
 #[cfg(test)]
 mod tests;
+pub mod witness;
 
 pub use explain::{Choice, explain_failover, explain_switchover};
 pub use facts::{NodeFacts, Vitals, World};

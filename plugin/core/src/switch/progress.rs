@@ -312,7 +312,7 @@ pub fn standing(epoch: Epoch, term: &Term, newest: Option<&History>) -> String {
     let between = match reason {
         // One that went to another node than was asked for is told as its own error.
         None | Some(Reason::First | Reason::Switchover) => "",
-        Some(Reason::PrimaryDown | Reason::DatabaseGone | Reason::Operator | Reason::Retry) => {
+        Some(Reason::PrimaryDown | Reason::DatabaseGone | Reason::Operator | Reason::Witness | Reason::Retry) => {
             "a failover came between: "
         }
     };

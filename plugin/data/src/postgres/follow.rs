@@ -18,6 +18,7 @@ use super::{
     REPLICATION_USER,
     connect::{Session, read_password},
     names::{self, PROMPT, within},
+    place::Place,
 };
 use crate::DataError;
 
@@ -37,6 +38,10 @@ pub(super) fn conninfo(
     name: &str,
     passfile: &Path,
 ) -> String {
+    conninfo_with(&config.tls.ca, upstream, user, name, passfile)
+}
+
+pub(super) fn conninfo_with(ca: &Path, upstream: &Upstream, user: &str, name: &str, passfile: &Path) -> String {
     let pairs: [(&str, &str); 16] = [
         ("host", &upstream.address),
         ("port", &upstream.port.to_string()),
@@ -44,7 +49,7 @@ pub(super) fn conninfo(
         ("application_name", name),
         ("passfile", &passfile.to_string_lossy()),
         ("sslmode", "verify-ca"),
-        ("sslrootcert", &config.tls.ca.to_string_lossy()),
+        ("sslrootcert", &ca.to_string_lossy()),
         // Neither certificates nor tickets of the user this runs as.
         ("sslcert", "/nonexistent"),
         ("sslcrl", "/nonexistent"),
@@ -74,8 +79,18 @@ pub async fn follow(
     upstream: &Upstream,
     epoch: Epoch,
 ) -> Result<(), DataError> {
+    follow_at(session, config, node, upstream, epoch).await
+}
+
+pub(super) async fn follow_at(
+    session: &Session,
+    place: &impl Place,
+    node: &str,
+    upstream: &Upstream,
+    epoch: Epoch,
+) -> Result<(), DataError> {
     let name = epoch_stream_name(node, epoch);
-    let conninfo = conninfo(config, upstream, REPLICATION_USER, &name, &passfile(config));
+    let conninfo = conninfo_with(place.ca(), upstream, REPLICATION_USER, &name, &place.passfile());
     let settings = [
         names::alter("synchronous_standby_names", FENCED_NAMES),
         names::alter("primary_slot_name", &stream_name(node)),
@@ -84,7 +99,7 @@ pub async fn follow(
     let work = async {
         let statements: Vec<&str> = settings.iter().map(String::as_str).collect();
         names::run(session, &statements).await?;
-        write_passfile(config)?;
+        place.give_credential(session).await?;
         names::run(session, &["select pg_reload_conf()"]).await
     };
     within(PROMPT, &format!("telling {} whom to follow", session.address()), work).await

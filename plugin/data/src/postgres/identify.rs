@@ -1,9 +1,9 @@
 //! `IDENTIFY_SYSTEM`: the one way to learn the timeline of the last log that a replica has.
 //!
 //! It is asked on a replication connection, which tokio-postgres cannot make; so the few messages it takes are sent
-//! here, through the socket that only this node's user can reach.
+//! here, through the socket that only this node's user can reach, or through TLS.
 
-use std::{io, time::Duration};
+use std::{io, path::Path, time::Duration};
 
 use bytes::BytesMut;
 use ha_core::{
@@ -18,12 +18,21 @@ use postgres_protocol::{
     },
 };
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::UnixStream,
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::{TcpStream, UnixStream},
 };
-use tokio_postgres::fallible_iterator::FallibleIterator as _;
+use tokio_postgres::{
+    fallible_iterator::FallibleIterator as _,
+    tls::{MakeTlsConnect, TlsConnect as _},
+};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{ADMIN_DATABASE, ADMIN_USER, connect::read_password, names::within};
+use super::{
+    ADMIN_DATABASE, ADMIN_USER,
+    connect::{ConnectOptions, Host, read_password},
+    names::within,
+    tls,
+};
 use crate::DataError;
 
 /// What a server says of its log.
@@ -41,30 +50,66 @@ pub struct Identity {
 pub async fn identify(config: &PostgresConfig, patience: Duration) -> Result<Identity, DataError> {
     let socket = config.socket_dir.join(format!(".s.PGSQL.{}", config.port));
     let address = socket.display().to_string();
-    let unreachable = |error: io::Error| DataError::Unreachable {
-        address: address.clone(),
-        reason: error.to_string(),
-    };
+    let unreachable = |error: io::Error| unreachable(&address, &error);
     let work = async {
         let stream = UnixStream::connect(&socket).await.map_err(unreachable)?;
-        let mut line = Line {
-            stream,
-            buffer: BytesMut::with_capacity(1024),
-            address: address.clone(),
-        };
-        line.log_in(&read_password(&config.admin_password_file)?).await?;
-        line.identify().await
+        Line::new(stream, &address).ask(&config.admin_password_file).await
     };
     within(patience, &format!("asking {address} for its timeline"), work).await
 }
 
-struct Line {
-    stream: UnixStream,
+/// The same of a server elsewhere, as the admin, through TLS.
+pub(super) async fn identify_at(options: &ConnectOptions, patience: Duration) -> Result<Identity, DataError> {
+    let address = options.host.to_string();
+    let unreachable = |error: io::Error| unreachable(&address, &error);
+    let (Host::Tcp { host, port }, Some(ca)) = (&options.host, &options.ca) else {
+        return Err(unreachable(io::Error::other("neither an address nor a CA was given")));
+    };
+    let tls = tls::client_config(ca)?;
+    let work = async {
+        let mut stream = TcpStream::connect((host.as_str(), *port)).await.map_err(unreachable)?;
+        let mut request = BytesMut::new();
+        frontend::ssl_request(&mut request);
+        stream.write_all(&request).await.map_err(unreachable)?;
+        if stream.read_u8().await.map_err(unreachable)? != b'S' {
+            return Err(unreachable(io::Error::other("it does not speak TLS")));
+        }
+        let mut tls = MakeRustlsConnect::new(tls);
+        let connect = MakeTlsConnect::<TcpStream>::make_tls_connect(&mut tls, host);
+        let connect = connect.map_err(|error| unreachable(io::Error::other(error)))?;
+        let stream = connect.connect(stream).await.map_err(unreachable)?;
+        Line::new(stream, &address).ask(&options.password_file).await
+    };
+    within(patience, &format!("asking {address} for its timeline"), work).await
+}
+
+fn unreachable(address: &str, error: &io::Error) -> DataError {
+    DataError::Unreachable {
+        address: address.to_owned(),
+        reason: error.to_string(),
+    }
+}
+
+struct Line<S> {
+    stream: S,
     buffer: BytesMut,
     address: String,
 }
 
-impl Line {
+impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
+    fn new(stream: S, address: &str) -> Self {
+        Self {
+            stream,
+            buffer: BytesMut::with_capacity(1024),
+            address: address.to_owned(),
+        }
+    }
+
+    async fn ask(&mut self, password_file: &Path) -> Result<Identity, DataError> {
+        self.log_in(&read_password(password_file)?).await?;
+        self.identify().await
+    }
+
     async fn send(&mut self, write: impl FnOnce(&mut BytesMut) -> io::Result<()>) -> Result<(), DataError> {
         let mut bytes = BytesMut::new();
         write(&mut bytes).map_err(|error| DataError::Unexpected(error.to_string()))?;

@@ -1,5 +1,6 @@
 //! PostgreSQL 13 or newer, run by the workspace itself.
 
+pub mod by_sql;
 mod catch_up;
 mod cluster;
 mod connect;
@@ -10,6 +11,7 @@ mod follow;
 mod identify;
 mod names;
 mod observe;
+mod place;
 mod process;
 mod program;
 mod promote;

@@ -10,11 +10,10 @@ use tokio::time::sleep;
 
 use super::{
     Session,
-    identify::identify,
-    names::{self, LOOK, PROMPT, within},
+    names::{self, LOOK, within},
+    place::Place,
     seal::read_to_the_end,
     slots::ensure_slots,
-    timeline::{history, reserve_timeline},
 };
 use crate::DataError;
 
@@ -31,13 +30,27 @@ pub async fn promote(
     slots: &[String],
     patience: Duration,
 ) -> Result<Position, DataError> {
+    let begun = promote_at(session, config, timeline, names, slots, patience).await?;
+    let lsn = begun.last().map_or(Lsn(0), |(_, end)| *end);
+    Ok(Position { timeline, lsn })
+}
+
+/// Answers with the timelines that it came from, and where each ended.
+pub(super) async fn promote_at(
+    session: &Session,
+    place: &impl Place,
+    timeline: u32,
+    names: &str,
+    slots: &[String],
+    patience: Duration,
+) -> Result<Vec<(u32, Lsn)>, DataError> {
     let work = async {
         if replica(session).await? {
             not_following(session).await?;
             read_to_the_end(session).await?;
             ensure_slots(session, slots).await?;
-            let own = identify(config, PROMPT).await?.position.timeline;
-            reserve_timeline(config, own, timeline)?;
+            let own = place.identify().await?.position.timeline;
+            place.reserve_timeline(session, own, timeline).await?;
             // Before there can be a commit: afterwards the first ones would be acknowledged by nobody.
             names::set(session, "synchronous_standby_names", names).await?;
             // Waiting here would look ten times a second only.
@@ -46,7 +59,8 @@ pub async fn promote(
                 sleep(LOOK).await;
             }
         }
-        started(session, config, timeline).await
+        writes_on(session, timeline).await?;
+        place.history(session, timeline).await
     };
     within(
         patience,
@@ -78,8 +92,7 @@ async fn not_following(session: &Session) -> Result<(), DataError> {
     )))
 }
 
-/// Where the timeline it writes on began.
-async fn started(session: &Session, config: &PostgresConfig, wanted: u32) -> Result<Position, DataError> {
+async fn writes_on(session: &Session, wanted: u32) -> Result<(), DataError> {
     let row = session
         .query_one(
             "select ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int4",
@@ -95,6 +108,5 @@ async fn started(session: &Session, config: &PostgresConfig, wanted: u32) -> Res
             wanted,
         });
     }
-    let lsn = history(config, wanted)?.last().map_or(Lsn(0), |(_, end)| *end);
-    Ok(Position { timeline: wanted, lsn })
+    Ok(())
 }

@@ -15,8 +15,8 @@ use super::{
     Session, cluster,
     control::control,
     follow,
-    identify::identify,
-    names::{self, LOOK, PROMPT, within},
+    names::{self, LOOK, within},
+    place::Place,
     process::{self, Handle},
     settings::quoted,
     timeline,
@@ -39,13 +39,17 @@ const DISK_FULL: &str = "53100";
 /// Errors leave the replica as far sealed as it came, and never less; repeat it. A primary is refused with
 /// [`DataError::NotReplica`]: it seals by stopping.
 pub async fn seal(session: &Session, config: &PostgresConfig, patience: Duration) -> Result<Position, DataError> {
+    seal_at(session, config, patience).await
+}
+
+pub(super) async fn seal_at(session: &Session, place: &impl Place, patience: Duration) -> Result<Position, DataError> {
     let work = async {
         if !facts(session).await?.replica {
             return Err(DataError::NotReplica {
                 address: session.address().to_owned(),
             });
         }
-        take_credential_away(config)?;
+        place.take_credential_away(session).await?;
         let settings = [
             names::alter("primary_conninfo", ""),
             names::alter("restore_command", ""),
@@ -60,12 +64,12 @@ pub async fn seal(session: &Session, config: &PostgresConfig, patience: Duration
             }
             done => done?,
         }
-        end_receivers(session, config).await?;
+        place.end_receivers(session).await?;
         read_to_the_end(session).await
     };
     let what = format!("sealing the replica at {}", session.address());
     let replayed = within(patience, &what, work).await?;
-    let at = identify(config, PROMPT).await?;
+    let at = place.identify().await?;
     Ok(Position {
         timeline: at.position.timeline,
         lsn: replayed,
@@ -73,7 +77,7 @@ pub async fn seal(session: &Session, config: &PostgresConfig, patience: Duration
 }
 
 /// No walreceiver is left, also none that is only connecting. They are no backends: `pg_terminate_backend` refuses.
-async fn end_receivers(session: &Session, config: &PostgresConfig) -> Result<(), DataError> {
+pub(super) async fn end_receivers(session: &Session, config: &PostgresConfig) -> Result<(), DataError> {
     loop {
         let rows = session
             .query_typed(

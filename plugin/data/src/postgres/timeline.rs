@@ -14,7 +14,7 @@ use ha_core::{agent::PostgresConfig, lsn::Lsn};
 use super::{control::Control, follow::write_private, process::remove};
 use crate::DataError;
 
-const PLACEHOLDER: &str =
+pub(super) const PLACEHOLDER: &str =
     "# Written by ha-guard: this number was given out, and no log of this node came to have it.\n";
 /// Epochs grow one by one; more than so many between two is a mistake.
 const MOST: u32 = 10_000;
@@ -31,7 +31,11 @@ pub(super) fn history_in(dir: &Path, timeline: u32) -> Result<Vec<(u32, Lsn)>, D
     }
     let path = file(dir, timeline);
     let text = fs::read_to_string(&path).map_err(DataError::file(&path))?;
-    read_history(&text)
+    real_history(path, &text)
+}
+
+pub(super) fn real_history(path: PathBuf, text: &str) -> Result<Vec<(u32, Lsn)>, DataError> {
+    read_history(text)
         .filter(|entries| !entries.is_empty())
         .ok_or_else(|| DataError::BadFile {
             path,
@@ -55,25 +59,30 @@ pub(super) fn read_history(text: &str) -> Option<Vec<(u32, Lsn)>> {
 /// the promotion leaves placeholders that [`clear_placeholders`] removes before the next start.
 pub fn reserve_timeline(config: &PostgresConfig, own: u32, wanted: u32) -> Result<(), DataError> {
     let dir = &config.data_dir;
-    if wanted <= own || wanted - own > MOST {
-        return Err(DataError::Unexpected(format!(
-            "timeline {wanted} was given out to a database that is on timeline {own}"
-        )));
-    }
-    for (number, real) in histories(dir)? {
-        if number < wanted {
-            continue;
-        }
-        if real {
-            let path = file(dir, number);
-            return Err(DataError::TimelineTaken { path, wanted });
-        }
+    for number in in_the_way(dir, histories(dir)?, own, wanted)? {
         remove(&file(dir, number))?;
     }
     for number in own + 1..wanted {
         place(dir, number)?;
     }
     sync(&dir.join("pg_wal"))
+}
+
+/// Placeholders that must go before `wanted` can be taken; `found` is [`histories`].
+pub(super) fn in_the_way(dir: &Path, found: Vec<(u32, bool)>, own: u32, wanted: u32) -> Result<Vec<u32>, DataError> {
+    if wanted <= own || wanted - own > MOST {
+        return Err(DataError::Unexpected(format!(
+            "timeline {wanted} was given out to a database that is on timeline {own}"
+        )));
+    }
+    let later: Vec<_> = found.into_iter().filter(|(number, _)| *number >= wanted).collect();
+    match later.iter().find(|(_, real)| *real) {
+        Some((number, _)) => Err(DataError::TimelineTaken {
+            path: file(dir, *number),
+            wanted,
+        }),
+        None => Ok(later.into_iter().map(|(number, _)| number).collect()),
+    }
 }
 
 /// No placeholder above `own` is left: one that is keeps a standby "starting up" for ever. Answers with how many were
@@ -157,20 +166,26 @@ fn highest_log(dir: &Path) -> Result<u32, DataError> {
 fn histories(dir: &Path) -> Result<Vec<(u32, bool)>, DataError> {
     let mut found = Vec::new();
     for name in names(dir)? {
-        let Some(number) = name
-            .strip_suffix(".history")
-            .filter(|digits| digits.len() == 8)
-            .and_then(|digits| u32::from_str_radix(digits, 16).ok())
-        else {
+        let Some(number) = number_of(&name) else {
             continue;
         };
         let path = file(dir, number);
         let text = fs::read_to_string(&path).map_err(DataError::file(&path))?;
-        // One that cannot be read is not ours either.
-        found.push((number, read_history(&text).is_none_or(|entries| !entries.is_empty())));
+        found.push((number, is_real(&text)));
     }
     found.sort_unstable();
     Ok(found)
+}
+
+/// Of a history file.
+pub(super) fn number_of(name: &str) -> Option<u32> {
+    let digits = name.strip_suffix(".history").filter(|digits| digits.len() == 8)?;
+    u32::from_str_radix(digits, 16).ok()
+}
+
+/// One that cannot be read is not ours either.
+pub(super) fn is_real(text: &str) -> bool {
+    read_history(text).is_none_or(|entries| !entries.is_empty())
 }
 
 fn names(dir: &Path) -> Result<Vec<String>, DataError> {
@@ -192,7 +207,7 @@ fn place(dir: &Path, number: u32) -> Result<bool, DataError> {
     Ok(true)
 }
 
-fn file(dir: &Path, timeline: u32) -> PathBuf {
+pub(super) fn file(dir: &Path, timeline: u32) -> PathBuf {
     dir.join(format!("pg_wal/{timeline:08X}.history"))
 }
 

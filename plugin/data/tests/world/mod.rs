@@ -10,7 +10,7 @@ use std::{
 };
 
 use ha_core::agent::{PostgresConfig, TlsFiles, epoch_stream_name, stream_name};
-use ha_data::postgres::{self, ConnectOptions, Host, Observation, Observer, Postmaster, Session, Upstream};
+use ha_data::postgres::{self, ConnectOptions, Host, Observation, Observer, Postmaster, Session, Upstream, by_sql};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 
 /// Two cores may be busy with other things; where speed matters a test measures it.
@@ -186,6 +186,17 @@ impl Node {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// As somebody elsewhere reaches it.
+    pub(crate) async fn by_sql(&self) -> by_sql::Node {
+        let host = Host::tcp(self.config.address.clone(), self.config.port);
+        let options = ConnectOptions::new(host, "ha_admin", "postgres", &self.config.admin_password_file);
+        let node = by_sql::Node::open(
+            options.ca(&self.config.tls.ca),
+            self.config.replication_password_file.clone(),
+        );
+        node.await.expect("it answers")
     }
 
     pub(crate) async fn look(&self) -> Observation {

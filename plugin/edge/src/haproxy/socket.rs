@@ -77,6 +77,10 @@ pub struct ServerRow {
     pub up: bool,
     /// What an operator, or the file, asked for.
     pub state: ServerState,
+    /// Its checks run; when they do not, it stays up or down as it was told.
+    pub checked: bool,
+    /// What its checks ask.
+    pub check_port: Option<u16>,
     pub weight: u32,
     /// Since its state changed last.
     pub since: Duration,
@@ -173,6 +177,13 @@ impl Admin {
         let server = server_path(backend, server)?;
         let health = if up { "up" } else { "down" };
         self.act(&format!("set server {server} health {health}")).await
+    }
+
+    /// Afterwards HAProxy asks the server how it is, or takes it for what it was told last, until it is loaded anew.
+    pub async fn set_checked(&self, backend: &str, server: &str, checked: bool) -> Result<(), AdminError> {
+        let server = server_path(backend, server)?;
+        let command = if checked { "enable" } else { "disable" };
+        self.act(&format!("{command} health {server}")).await
     }
 
     /// Ends all sessions of the server; their clients see a lost connection.
@@ -290,6 +301,9 @@ fn parse_servers(answer: &str) -> Result<Vec<ServerRow>, String> {
     /// Bits of `srv_admin_state`: asked for, inherited from a tracked server, written in the file, by name resolution.
     const MAINT: u64 = 0x01 | 0x02 | 0x04 | 0x20;
     const DRAIN: u64 = 0x08 | 0x10;
+    /// Bits of `srv_check_state`: there are checks, and they run.
+    const CONFIGURED: u64 = 0x02;
+    const ENABLED: u64 = 0x04;
 
     let mut lines = answer.lines().filter(|line| !line.trim().is_empty());
     match lines.next() {
@@ -306,6 +320,8 @@ fn parse_servers(answer: &str) -> Result<Vec<ServerRow>, String> {
         .map(|line| {
             let row: Vec<&str> = line.split(' ').collect();
             let asked = columns.number(&row, "srv_admin_state")?;
+            let checks = columns.number(&row, "srv_check_state")?;
+            let check_port: u16 = columns.small(&row, "srv_check_port")?;
             Ok(ServerRow {
                 backend: columns.text(&row, "be_name")?.into(),
                 server: columns.text(&row, "srv_name")?.into(),
@@ -319,6 +335,8 @@ fn parse_servers(answer: &str) -> Result<Vec<ServerRow>, String> {
                 } else {
                     ServerState::Ready
                 },
+                checked: checks & CONFIGURED == 0 || checks & ENABLED != 0,
+                check_port: (check_port != 0).then_some(check_port),
                 weight: columns.small(&row, "srv_uweight")?,
                 since: Duration::from_secs(columns.number(&row, "srv_time_since_last_change")?),
             })
@@ -362,10 +380,10 @@ mod tests {
     #[test]
     fn a_servers_state_is_what_was_asked_of_it() -> Result<(), String> {
         let answer = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight \
-                      srv_time_since_last_change srv_port\n\
-                      3 app 1 us-app-1 127.1.1.11 2 0 1 1 12 8080\n\
-                      3 app 2 us-app-2 127.1.1.12 2 8 1 1 3 8080\n\
-                      3 app 3 us-app-3 127.1.1.13 0 1 1 1 0 8080\n\n";
+                      srv_time_since_last_change srv_check_state srv_port srv_check_port\n\
+                      3 app 1 us-app-1 127.1.1.11 2 0 1 1 12 6 8080 0\n\
+                      3 app 2 us-app-2 127.1.1.12 2 8 1 1 3 2 8080 8008\n\
+                      3 app 3 us-app-3 127.1.1.13 0 1 1 1 0 0 8080 0\n\n";
         let rows = parse_servers(answer)?;
         let states: Vec<_> = rows
             .iter()
@@ -380,6 +398,8 @@ mod tests {
             ]
         );
         assert_eq!(rows[0].since, Duration::from_secs(12));
+        let checks: Vec<_> = rows.iter().map(|row| (row.checked, row.check_port)).collect();
+        assert_eq!(checks, [(true, None), (false, Some(8008)), (true, None)]);
         Ok(())
     }
 

@@ -481,6 +481,56 @@ async fn the_socket_moves_writes_faster_than_the_checks() -> Outcome {
     Ok(())
 }
 
+/// No guard speaks for anybody: what a person said stays, until the guard of that node is there again.
+#[tokio::test]
+async fn without_guards_writes_stay_where_they_were_put() -> Outcome {
+    let Some(program) = program() else { return Ok(()) };
+    let net = Net::new();
+    let databases = Databases::start(&net).await?;
+    let running = with_databases(&program, &net).await?;
+    databases.guards[0].set("/primary", 503);
+    running.until_up(WRITE, &[]).await;
+
+    running.admin.keep_writes("eu-db-1").await?;
+    // The checks of another are seen to go on: they would have taken this one out, too.
+    running.admin.set_health(WRITE, "us-db-1", true).await?;
+    stays(&running, "eu-db-1").await;
+    assert_eq!(name_at(&net, 5432).await?.as_deref(), Some("eu-db-1"));
+
+    // A guard elsewhere is back first, and leaves it in; said twice, nothing more happens.
+    let turned = running.admin.turn_writes(Some("eu-db-1"), false).await?;
+    assert_eq!(turned.unchecked.as_deref(), Some("eu-db-1"));
+    running.admin.keep_writes("eu-db-1").await?;
+    stays(&running, "eu-db-1").await;
+
+    // Its own guard speaks for it, so the checks are believed again.
+    databases.primary_is(1);
+    let turned = running.admin.turn_writes(Some("eu-db-1"), false).await?;
+    assert_eq!(turned.unchecked, None);
+    databases.guards[1].set("/primary", 503);
+    running.until_up(WRITE, &[]).await;
+
+    // The next primary that guards agree on needs no word of the one before.
+    running.admin.keep_writes("eu-db-1").await?;
+    running.admin.turn_writes(Some("asia-db-1"), true).await?;
+    databases.primary_is(2);
+    running.until_up(WRITE, &["asia-db-1"]).await;
+    assert!(running.admin.servers().await?.iter().all(|row| row.checked));
+    Ok(())
+}
+
+/// Not by the counters: there one that is not checked is not `UP`.
+async fn stays(running: &Running, server: &str) {
+    running
+        .until(&format!("{server} alone takes writes"), async || {
+            running.admin.servers().await.is_ok_and(|rows| {
+                let up = rows.iter().filter(|row| row.backend == WRITE && row.up);
+                up.map(|row| row.server.as_str()).eq([server])
+            })
+        })
+        .await;
+}
+
 #[tokio::test]
 async fn reads_stay_near_while_they_can() -> Outcome {
     let Some(program) = program() else { return Ok(()) };

@@ -75,9 +75,13 @@ async fn balancer(guard: Arc<Guard>, socket: std::path::PathBuf, mut routes: wat
             Some(route) => admin.turn_writes(route.primary.as_deref(), route.sure).await.map(Some),
             None => Ok(None),
         };
-        let failed = told.is_err();
+        // One that is kept in although no guard spoke for it is checked again as soon as its guard does.
+        let again = match &told {
+            Ok(turned) => turned.as_ref().is_some_and(|it| it.unchecked.is_some()),
+            Err(_) => true,
+        };
         tell(&guard, &socket, wanted.as_ref(), told, retry == FIRST_RETRY);
-        if failed {
+        if again {
             tokio::select! {
                 changed = routes.changed() => if changed.is_err() { return },
                 () = sleep(retry) => {}

@@ -297,3 +297,50 @@ fn a_primary_that_no_campaign_made_is_not_sealed_but_disowned() {
     facts.promise.promoted = 2;
     assert_eq!(actions(&facts), [Action::Seal { epoch: 2 }]);
 }
+
+/// A person was the witness, and no guard wrote down that this node was promoted: the store did.
+#[test]
+fn a_primary_that_was_made_over_sql_is_one_like_any_other() {
+    let chosen = |reason| {
+        let campaign = Campaign {
+            reason,
+            ..sealing(None).campaign.expect("one")
+        };
+        let term = term().campaign(campaign);
+        term.choose("b", BTreeMap::new(), Timestamp::UNIX_EPOCH)
+            .expect("chosen")
+    };
+    let as_primary = |term: Term| {
+        let mut facts = with_term(facts("b"), term);
+        facts.database.role = Some(NodeRole::Primary);
+        facts.database.position = Some(at(2, 120));
+        facts.database.follows = None;
+        facts.database.permit = None;
+        // Its guard has just come back.
+        facts.store.term_age = Duration::ZERO;
+        facts
+    };
+    // The shell died before it could publish.
+    assert_eq!(actions(&as_primary(chosen(Reason::Witness))), [Action::Publish]);
+    assert_eq!(actions(&as_primary(chosen(Reason::Operator))), [Action::Disown]);
+
+    let published = chosen(Reason::Witness)
+        .publish("b", Lsn(100), 1, &[], Timestamp::UNIX_EPOCH)
+        .expect("published");
+    let leads = decide(&as_primary(published.clone()));
+    let conflict = leads
+        .alerts
+        .iter()
+        .any(|(alert, _)| *alert == "PrimaryElectionConflict");
+    assert!(leads.serve.primary && !conflict, "{leads:#?}");
+    // In later epochs it seals, and is fenced; it is not thrown away.
+    let next = published.campaign(sealing(None).campaign.expect("one"));
+    assert_eq!(actions(&as_primary(next.clone())), [Action::Seal { epoch: 3 }]);
+    let mut led = next
+        .choose("c", BTreeMap::new(), Timestamp::UNIX_EPOCH)
+        .expect("chosen");
+    led = led
+        .publish("c", Lsn(140), 2, &[], Timestamp::UNIX_EPOCH)
+        .expect("published");
+    assert!(actions(&as_primary(led)).contains(&Action::Fence));
+}

@@ -3,6 +3,7 @@
 mod findings;
 mod preflight;
 mod progress;
+mod witness;
 
 use std::{collections::BTreeMap, time::Duration};
 
