@@ -240,6 +240,12 @@ def database(client, net):
     assert len(client.databases.list_replicas(db)["replicas"]) == 1
     client.databases.update_cluster_size(db, {"size": "db-s-2vcpu-4gb", "num_nodes": 2})
     until("resized", lambda: client.databases.get_cluster(db)["database"]["size"] == "db-s-2vcpu-4gb")
+    client.databases.update_firewall_rules(db, {"rules": [{"type": "ip_addr", "value": "192.0.2.0/24"}]})
+    rules = client.databases.list_firewall_rules(db)["rules"]
+    assert [(one["type"], one["value"], one["cluster_uuid"]) for one in rules] == [("ip_addr", "192.0.2.0/24", db)]
+    refused(422, lambda: client.databases.update_firewall_rules(db, {"rules": [{"type": "tag", "value": "nobody"}]}))
+    client.databases.update_firewall_rules(db, {"rules": []})
+    assert client.databases.list_firewall_rules(db)["rules"] == []
     client.databases.promote_replica(db, "us-pg-ro")
     assert client.databases.list_replicas(db)["replicas"] == []
     clusters = {one["name"]: one["id"] for one in client.databases.list_clusters()["databases"]}

@@ -112,7 +112,7 @@ digitalocean() {
     client digitalocean
     # The strict description has a keyword that is not of OpenAPI 3.0; here it is the provider's own.
     fuzz digitalocean digitalocean.v2.openapi.json \
-        '^/v2/(account($|/keys)|actions|regions|sizes$|images($|/\{image_id\}$)|tags|vpcs($|/\{vpc_id\}($|/members))|droplets($|/\{droplet_id\}($|/actions|/firewalls))|load_balancers($|/\{lb_id\}($|/droplets|/forwarding))|firewalls|volumes($|/actions|/\{volume_id\}($|/actions))|reserved_ips|domains|databases($|/\{database_cluster_uuid\}($|/resize|/replicas))|certificates)' \
+        '^/v2/(account($|/keys)|actions|regions|sizes$|images($|/\{image_id\}$)|tags|vpcs($|/\{vpc_id\}($|/members))|droplets($|/\{droplet_id\}($|/actions|/firewalls))|load_balancers($|/\{lb_id\}($|/droplets|/forwarding))|firewalls|volumes($|/actions|/\{volume_id\}($|/actions))|reserved_ips|domains|databases($|/\{database_cluster_uuid\}($|/resize|/upgrade|/firewall$|/replicas))|certificates)' \
         '^(certificates_(create|delete)|images_(create_custom|update|delete))$'
 }
 

@@ -5,10 +5,13 @@
 //! | kind | fields |
 //! |---|---|
 //! | network | `ip_range`, `location` |
-//! | server | `group`, `index`, `image`, `size`, `location`, `roles` (`app`, `database`, `store`), `command`; at the clouds `ssh_keys` and `user_data`, too |
+//! | server | `group`, `index`, `image`, `size`, `location`, `roles` (`app`, `database`, `store`), `command`; at the clouds `ssh_keys` and `user_data`, too, and where it is wanted `fixed_address` |
 //! | store | `server`, `heartbeat_ms`, `election_ms` |
 //! | database | `server`, `cluster`, `engine`, `version`, `founder`, `settings`, `peers`, `sync_mode`, `timing`, `failover`, `voters` |
 //! | load_balancer | `location`, `algorithm`, `targets`, `rules`, `health_check`, `redirect_http_to_https`, `databases` |
+//!
+//! At the clouds networks, servers and load balancers have `labels` as well where the user wrote any, and a load balancer
+//! `size_unit` where it is not the usual one: what nobody wrote is not there, so that it changes no hash.
 //!
 //! `voters` are all nodes of the database and the witnesses, this one included: each with `place`, `data`, `priority` and
 //! `forbidden` (why it is never made primary, or null). Nodes of other regions are written `region/server`. Managed databases and the kinds that only clouds know
@@ -28,6 +31,16 @@ use crate::{
 };
 
 pub use policy::{alone, forbidden};
+
+/// In a spec: the labels that the user wrote.
+pub const LABELS: &str = "labels";
+/// In the spec of a server: it has a public address that stays when the machine is lost.
+pub const FIXED_ADDRESS: &str = "fixed_address";
+/// In the spec of a load balancer: how many nodes it has.
+pub const SIZE_UNIT: &str = "size_unit";
+const USUAL_SIZE_UNIT: u64 = 1;
+/// The providers' own words for [`FIXED_ADDRESS`].
+const FIXED_ADDRESSES: [&str; 2] = ["reserved_ip", "primary_ip"];
 
 /// Every resource of the workspace, region after region with the primary first; what is depended on comes first.
 ///
@@ -172,10 +185,18 @@ impl<'a> Build<'a> {
             .networks
             .iter()
             .map(|network| {
-                let spec = json!({ "ip_range": network.ip_range, "location": location });
+                let mut spec = json!({ "ip_range": network.ip_range, "location": location });
+                self.label(&mut spec, &network.declared);
                 resource(region, Kind::Network, &network.declared, spec, Vec::new())
             })
             .collect()
+    }
+
+    /// The user's own labels: on this machine nothing carries any.
+    fn label(&self, spec: &mut Value, declared: &Declared) {
+        if self.config.target == Target::Cloud && !declared.labels.is_empty() {
+            spec[LABELS] = json!(declared.labels);
+        }
     }
 
     fn servers(&self, region: &Region, networks: &[ResourceId]) -> Vec<Resource> {
@@ -211,6 +232,11 @@ impl<'a> Build<'a> {
                     // Here a server is no machine that anybody logs into.
                     spec[SSH_KEYS] = ssh_keys(&group.declared);
                     spec[USER_DATA] = group.declared.fields.get("user_data").cloned().unwrap_or_default();
+                    let wants = |field: &&str| group.declared.fields.get(*field) == Some(&Value::Bool(true));
+                    if FIXED_ADDRESSES.iter().any(wants) {
+                        spec[FIXED_ADDRESS] = true.into();
+                    }
+                    self.label(&mut spec, &group.declared);
                 }
                 let mut it = resource(region, Kind::Server, &group.declared, spec, networks.to_vec());
                 it.id.name = server;
@@ -326,15 +352,26 @@ impl<'a> Build<'a> {
                     .iter()
                     .map(|name| ResourceId::new(&region.name, Kind::Server, name.clone()));
                 let depends_on = networks.iter().cloned().chain(servers).collect();
-                let spec = json!({
+                let mut health_check = json!(balancer.health_check);
+                if let (Value::Object(check), "tcp") = (&mut health_check, balancer.health_check.protocol.as_str()) {
+                    check.remove("path");
+                }
+                let mut spec = json!({
                     "location": balancer.location,
                     "algorithm": balancer.algorithm,
                     "targets": targets,
                     "rules": balancer.rules,
-                    "health_check": balancer.health_check,
+                    "health_check": health_check,
                     "redirect_http_to_https": balancer.redirect_http_to_https,
                     "databases": databases,
                 });
+                let fields = &balancer.declared.fields;
+                if let (Target::Cloud, Some(nodes)) = (self.config.target, fields.get(SIZE_UNIT))
+                    && *nodes != json!(USUAL_SIZE_UNIT)
+                {
+                    spec[SIZE_UNIT] = nodes.clone();
+                }
+                self.label(&mut spec, &balancer.declared);
                 resource(region, Kind::LoadBalancer, &balancer.declared, spec, depends_on)
             })
             .collect()

@@ -59,7 +59,7 @@ struct Undefined {
 }
 
 /// Fields that may be left out, of records that are not resources.
-const OPTIONAL: [&str; 16] = [
+const OPTIONAL: [&str; 17] = [
     "call_timeout_ms",
     "certificate_id",
     "country",
@@ -68,6 +68,7 @@ const OPTIONAL: [&str; 16] = [
     "hold_ms",
     "location",
     "monthly_budget_usd",
+    "port",
     "probe_failures",
     "probe_interval_ms",
     "probe_timeout_ms",

@@ -5,7 +5,10 @@
 
 mod resource;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use ha_core::{
     check::codes,
@@ -173,19 +176,37 @@ fn failover(value: Option<&Value>) -> FailoverPolicy {
 
 fn read_dns(field: &str, fields: &Map<String, Value>, reading: &mut Reading) -> Option<Dns> {
     let check = fields.get("health_check");
-    let whole = |name: &str| check.and_then(|it| it.get(name)).and_then(Value::as_u64);
+    let probe = |name: &str| check.and_then(|it| it.get(name));
+    let word = |name: &str, default: &str| probe(name).and_then(Value::as_str).unwrap_or(default).to_owned();
+    let whole = |name: &str| probe(name).and_then(Value::as_u64);
     Some(Dns {
         kind: "aws.Route53".to_owned(),
         path: field.to_owned(),
         domain: reading.string(fields, field, "domain", "aws.Route53")?,
+        zone: text(fields, "zone").map(str::to_owned),
         ttl_seconds: fields.get("ttl").and_then(Value::as_u64).unwrap_or(60),
         routing: text(fields, "routing").unwrap_or("geolocation").to_owned(),
         default_region: text(fields, "default_region").map(str::to_owned),
+        locations: by_region(fields, "locations"),
+        names: by_region(fields, "names"),
+        weights: by_region(fields, "weights"),
+        probes: probe("enabled").and_then(Value::as_bool).unwrap_or(true),
+        probe_protocol: word("protocol", "HTTPS"),
+        probe_port: whole("port").and_then(|it| u16::try_from(it).ok()).unwrap_or(443),
+        probe_path: word("path", "/health"),
         probe_interval_seconds: whole("request_interval").unwrap_or(30),
         probe_failures: whole("failure_threshold")
             .and_then(|it| u32::try_from(it).ok())
             .unwrap_or(3),
     })
+}
+
+/// A record of something for each region. What is not of its type is left out: the contract has said so already.
+fn by_region<T: serde::de::DeserializeOwned>(fields: &Map<String, Value>, name: &str) -> BTreeMap<String, T> {
+    let written = fields.get(name).and_then(Value::as_object).into_iter().flatten();
+    let read =
+        written.filter_map(|(region, value)| Some((region.clone(), serde_json::from_value(value.clone()).ok()?)));
+    read.collect()
 }
 
 fn region(field: &str, fields: &Map<String, Value>, reading: &mut Reading) -> Option<Region> {

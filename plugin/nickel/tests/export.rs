@@ -38,7 +38,7 @@ fn every_default_is_in_the_library() {
     assert_eq!((&us["role"], &us["residency"]), (&json!("primary"), &json!([])));
     assert_eq!(us["app_servers"]["image"], "ubuntu-24-04-x64");
     let check = json!({
-        "protocol": "http", "port": 8080, "path": "/health", "check_interval_seconds": 5,
+        "protocol": "http", "path": "/health", "check_interval_seconds": 5,
         "response_timeout_seconds": 5, "unhealthy_threshold": 3, "healthy_threshold": 2,
     });
     assert_eq!(us["load_balancer"]["health_check"], check);

@@ -5,6 +5,7 @@
 //! description and by the provider's own clients, so that it is no mirror of the code it is there to test.
 
 mod agenda;
+pub mod aws_replay;
 mod cidr;
 pub mod digitalocean;
 mod fault;

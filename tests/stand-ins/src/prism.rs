@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -35,7 +35,7 @@ const LAST: &str = "/ha-judge-is-done";
 /// Why there is no judge.
 #[derive(Debug)]
 pub enum NoJudge {
-    /// `HA_PRISM` or `HA_SPECS` is not set, or the description is not there: say loudly that it was skipped.
+    /// `HA_PRISM` is not set, or it or the description is not there: say loudly that it was skipped.
     Skipped(String),
     /// It was asked for and did not start.
     Failed(io::Error),
@@ -67,20 +67,20 @@ pub struct Prism {
 
 impl Prism {
     /// In front of `upstream` (a stand-in's `endpoint()`), with the program that `HA_PRISM` names and the descriptions
-    /// in the folder that `HA_SPECS` names. Afterwards it listens, within a minute.
+    /// in the folder that `HA_SPECS` names, by default `../shared/specs` beside the checkout. Afterwards it listens,
+    /// within a minute.
     ///
     /// # Errors
     /// [`NoJudge::Skipped`] where one of the two is not there.
     pub async fn open(provider: Provider, upstream: &str) -> Result<Self, NoJudge> {
-        let folder = |name: &str| {
-            std::env::var_os(name)
-                .map(PathBuf::from)
-                .ok_or_else(|| NoJudge::Skipped(format!("{name} is not set")))
-        };
-        let program = folder("HA_PRISM")?;
-        let description = folder("HA_SPECS")?.join(provider.description());
-        if !description.is_file() {
-            return Err(NoJudge::Skipped(format!("there is no {}", description.display())));
+        let named = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/specs");
+        let program = named("HA_PRISM").ok_or_else(|| NoJudge::Skipped("HA_PRISM is not set".into()))?;
+        let description = named("HA_SPECS").unwrap_or_else(beside).join(provider.description());
+        for needed in [&program, &description] {
+            if !needed.is_file() {
+                return Err(NoJudge::Skipped(format!("there is no {}", needed.display())));
+            }
         }
         // Freed before Prism takes it; nothing else on this machine is given the same port so soon.
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?.local_addr()?.port();

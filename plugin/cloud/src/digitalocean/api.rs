@@ -2,6 +2,8 @@
 //!
 //! Passwords that come with a database are not read: what is not in memory is not in a message.
 
+use std::net::Ipv4Addr;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 
@@ -31,6 +33,7 @@ thing!(Database, "databases", "database");
 thing!(Tag, "tags", "tag");
 thing!(Size, "sizes", "size");
 thing!(Region, "regions", "region");
+thing!(Domain, "domains", "domain");
 
 /// Lists are null where there is nothing in them.
 fn or_empty<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
@@ -126,6 +129,9 @@ pub(super) struct LoadBalancer {
     pub(super) region: Option<Slug>,
     #[serde(default, deserialize_with = "or_empty")]
     pub(super) tag: String,
+    /// The Droplets that it has now, by the tag or one by one.
+    #[serde(default, deserialize_with = "or_empty")]
+    pub(super) droplet_ids: Vec<u64>,
     #[serde(default)]
     pub(super) redirect_http_to_https: bool,
     pub(super) vpc_uuid: Option<String>,
@@ -259,6 +265,39 @@ pub(super) struct Rule {
     #[serde(rename = "type")]
     pub(super) kind: String,
     pub(super) value: String,
+}
+
+/// A public address of a region.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct ReservedIp {
+    pub(super) ip: Ipv4Addr,
+    pub(super) region: Slug,
+    pub(super) droplet: Option<Numbered>,
+    /// It is on its way to a Droplet, or from one.
+    #[serde(default)]
+    pub(super) locked: bool,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Domain {}
+
+/// One value of a name.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct DomainRecord {
+    pub(super) id: u64,
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    /// Relative to the domain; `@` is the domain itself.
+    pub(super) name: String,
+    #[serde(default, deserialize_with = "or_empty")]
+    pub(super) data: String,
+    /// Seconds.
+    pub(super) ttl: Option<u64>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Numbered {
+    pub(super) id: u64,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -85,7 +85,7 @@ struct Wanted<'a> {
 impl<'a> Wanted<'a> {
     fn read(ws: &WorkspaceName, want: &'a Resource) -> Result<Self, ProviderError> {
         let mut tags = labels::identity(ws, want);
-        tags.extend(labels::from_labels(want.spec.get("labels")));
+        tags.extend(labels::from_labels(want)?);
         let copies = want.spec.get("replicate_from").and_then(Value::as_str);
         let sources = texts(&want.spec, "trusted_sources");
         if copies.is_some() && !sources.is_empty() {
@@ -141,7 +141,7 @@ impl Cloud {
             let ours = labels::IDENTITY
                 .iter()
                 .any(|key| tag.starts_with(&labels::tag(key, "")));
-            !tag.starts_with(labels::OURS) || ours
+            ours || labels::is_users(&now.now.tags, tag)
         };
         self.bring(
             Tagged::Database(now.now.id.clone()),

@@ -11,20 +11,29 @@
 //! | `ha:lb:<badge>` | servers | the balancer that they are behind |
 //! | `ha:fw:<badge>` | no Droplet | a firewall has it among the tags that it stands before |
 //! | `ha:attach-to:…` | volumes | the server that it belongs to |
+//! | `ha:ip:<ws>:<region>:<name>:<address>` | servers | the reserved IP that we made for it, `198-51-100-7`; `new` while it is made |
+//! | `ha:label:<key>:<value>` | all with labels of the user | the tag `<key>:<value>` beside it is one of them |
 //!
 //! A badge is `<ws>:<region>:<name>:<spec>`, with `:protected` where it is. Networks have no tags: the same words stand
 //! in their description, and `ha:kept:true` where DigitalOcean keeps one that was removed.
 //!
+//! A tag that is neither ours nor marked so is somebody else's: firewalls and balancers of others may go by it. It is no
+//! drift, and stays.
+//!
 //! Tags have letters, digits, `:`, `-` and `_`, and 255 characters.
 //! Source: <https://docs.digitalocean.com/reference/api/reference/tags/>.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use ha_core::{
+    desired::LABELS,
     names::{ProviderName, RegionName, WorkspaceName},
     resource::{Kind, Labels, Resource, ResourceId, spec_hash},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{ProviderError, labels::allowed};
 
@@ -48,6 +57,13 @@ pub(super) const RESUME: &str = "resume";
 pub(super) const ATTACH_TO: &str = "attach-to";
 /// On a network that DigitalOcean keeps although it was removed.
 pub(super) const KEPT: &str = "kept";
+
+/// With the whole tag of one of the user's labels after it.
+const LABEL: &str = "label";
+/// With workspace, region and name of a server, and its reserved IP.
+const ADDRESS: &str = "ip";
+/// In place of the address of a reserved IP that was asked for and is not known yet.
+const NEW: &str = "new";
 
 const YES: &str = "true";
 const PROTECTED: &str = "protected";
@@ -121,6 +137,11 @@ pub(super) struct Owned {
 }
 
 impl Owned {
+    /// The hash of what was applied last; empty where nobody wrote it.
+    pub(super) fn applied(&self) -> &str {
+        self.specs.first().map(String::as_str).unwrap_or_default()
+    }
+
     pub(super) fn labels(&self, spec: &Value) -> Labels {
         let is = spec_hash(spec);
         let told = self.specs.iter().find(|it| **it == is).or(self.specs.first());
@@ -235,7 +256,10 @@ pub(super) fn may_be_of(ws: &WorkspaceName, tag: &str) -> bool {
         let named = tag.strip_prefix(&self::tag(key, ""));
         named.is_some_and(|named| *ws != *named.split(':').next().unwrap_or_default())
     };
-    tag.starts_with(OURS) && ![WS, GROUP, "lb", "fw", "store", "database"].into_iter().any(of_another)
+    tag.starts_with(OURS)
+        && ![WS, GROUP, ADDRESS, "lb", "fw", "store", "database"]
+            .into_iter()
+            .any(of_another)
 }
 
 /// The group of [`group`].
@@ -243,17 +267,80 @@ pub(super) fn read_group<'a>(ws: &WorkspaceName, region: &RegionName, tag: &'a s
     tag.strip_prefix(&self::group(ws, region, ""))
 }
 
-/// The user's own labels as tags: `env:prod`.
-pub(super) fn from_labels(labels: Option<&Value>) -> Tags {
-    let labels = labels.and_then(Value::as_object);
-    let label = |(key, value): (&String, &Value)| Some(format!("{key}:{}", value.as_str()?));
-    labels.into_iter().flatten().filter_map(label).collect()
+/// What the tags about the reserved IPs of one server begin with; of all servers of a region without a name.
+pub(super) fn addresses(ws: &WorkspaceName, region: &RegionName, name: Option<&str>) -> String {
+    let of = name.map_or_else(String::new, |name| format!("{name}:"));
+    tag(ADDRESS, &format!("{ws}:{region}:{of}"))
 }
 
-/// The user's own labels, from whatever tags are not ours.
+/// Says which reserved IP is ours and for whom; none while it is asked for.
+pub(super) fn address(ws: &WorkspaceName, server: &ResourceId, ip: Option<Ipv4Addr>) -> String {
+    let ip = ip.map_or_else(|| NEW.to_owned(), |ip| ip.to_string().replace('.', "-"));
+    format!("{}{ip}", addresses(ws, &server.region, Some(&server.name)))
+}
+
+pub(super) fn is_about_address(tag: &str) -> bool {
+    tag.starts_with(&self::tag(ADDRESS, ""))
+}
+
+/// The address of [`address`].
+pub(super) fn read_address(tag: &str) -> Option<Ipv4Addr> {
+    let (_, ip) = tag.rsplit_once(':').filter(|_| is_about_address(tag))?;
+    ip.replace('-', ".").parse().ok()
+}
+
+/// The user's own labels as tags, `env:prod`, each with the one that marks it.
+///
+/// # Errors
+///
+/// A key with a colon: nobody could tell where it ends.
+pub(super) fn from_labels(want: &Resource) -> Result<Tags, ProviderError> {
+    let labels = want.spec.get(LABELS).and_then(Value::as_object);
+    let mut tags = Tags::new();
+    for (key, value) in labels.into_iter().flatten() {
+        if key.contains(':') {
+            return Err(ProviderError::Refused {
+                what: format!(
+                    "{}: the label {key} has a colon, and in a tag the value begins after it",
+                    want.id
+                ),
+                help: format!("choose another key at {} in workspace.ncl", want.path),
+            });
+        }
+        let label = format!("{key}:{}", value.as_str().unwrap_or_default());
+        tags.insert(tag(LABEL, &label));
+        tags.insert(label);
+    }
+    Ok(tags)
+}
+
+/// The user's own labels, as far as they are still there.
 pub(super) fn to_labels(tags: &[String]) -> BTreeMap<&str, &str> {
-    let theirs = tags.iter().filter(|tag| !tag.starts_with(OURS));
-    theirs.map(|tag| tag.split_once(':').unwrap_or((tag, ""))).collect()
+    let there = values(tags, LABEL).filter(|label| tags.iter().any(|tag| tag == label));
+    there.filter_map(|label| label.split_once(':')).collect()
+}
+
+/// The user's labels as a field of a spec, where there are any.
+pub(super) fn tell(spec: &mut Value, tags: &[String]) {
+    let labels = to_labels(tags);
+    if !labels.is_empty() {
+        spec[LABELS] = json!(labels);
+    }
+}
+
+/// Among all tags of something: this is a label that the workspace wrote, or the mark of one.
+pub(super) fn is_users(all: &[String], tag: &str) -> bool {
+    is_mark(tag) || values(all, LABEL).any(|label| label == tag)
+}
+
+/// It marks a label of the user.
+pub(super) fn is_mark(tag: &str) -> bool {
+    marked_by(tag).is_some()
+}
+
+/// The label of the user that this tag marks.
+pub(super) fn marked_by(tag: &str) -> Option<&str> {
+    tag.strip_prefix(OURS)?.strip_prefix(LABEL)?.strip_prefix(':')
 }
 
 #[cfg(test)]
@@ -326,11 +413,38 @@ mod tests {
     }
 
     #[test]
-    fn labels_of_people_stand_beside_ours() {
-        let tags = from_labels(Some(&json!({ "env": "prod", "team": "a:b" })));
-        let mut tags: Vec<String> = tags.into_iter().collect();
-        tags.push("ha:ws:shop".into());
+    fn labels_of_the_workspace_are_told_apart_from_the_tags_of_others() {
+        let mut want = want(Kind::Server, "us-app-1", false);
+        want.spec[LABELS] = json!({ "env": "prod", "team": "a:b" });
+        let mut tags: Vec<String> = from_labels(&want).expect("they fit").into_iter().collect();
+        tags.extend(["ha:ws:shop", "theirs", "tier:web"].map(str::to_owned));
         assert_eq!(to_labels(&tags), BTreeMap::from([("env", "prod"), ("team", "a:b")]));
+        assert!(is_users(&tags, "env:prod") && is_users(&tags, "ha:label:env:prod"));
+        assert!(!is_users(&tags, "tier:web") && !is_users(&tags, "ha:ws:shop"));
+        tags.retain(|tag| tag != "env:prod");
+        assert_eq!(
+            to_labels(&tags),
+            BTreeMap::from([("team", "a:b")]),
+            "somebody took it off"
+        );
+        want.spec[LABELS] = json!({ "a:b": "c" });
+        assert_eq!(
+            from_labels(&want).expect_err("where does it end?").code(),
+            "ha::provider::refused"
+        );
+    }
+
+    #[test]
+    fn an_address_is_known_by_its_tag() {
+        let ws = WorkspaceName::new("shop");
+        let id = want(Kind::Server, "us-app-1", false).id;
+        let ip = Ipv4Addr::new(198, 51, 100, 7);
+        let known = address(&ws, &id, Some(ip));
+        assert_eq!(known, "ha:ip:shop:us-east:us-app-1:198-51-100-7");
+        assert_eq!(read_address(&known), Some(ip));
+        assert_eq!(read_address(&address(&ws, &id, None)), None);
+        assert!(may_be_of(&ws, &known) && !may_be_of(&WorkspaceName::new("shop2"), &known));
+        assert!(known.starts_with(&addresses(&ws, &id.region, None)));
     }
 
     proptest! {

@@ -1,7 +1,10 @@
 //! Load balancers. They have no tags; the tag of the Droplets behind one is its badge, which says all of its labels
 //! and changes with its spec, so that what it does and what is written about it are changed in one request.
 
-use ha_core::resource::{Kind, Live, Resource, ResourceId, Status};
+use ha_core::{
+    desired::SIZE_UNIT,
+    resource::{Kind, Live, Resource, ResourceId, Status, spec_hash},
+};
 use http::Method;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -43,11 +46,21 @@ struct WrittenRule {
 
 #[derive(Deserialize)]
 struct WrittenCheck {
-    path: String,
+    #[serde(default = "usual_protocol")]
+    protocol: String,
+    #[serde(default)]
+    port: Option<u16>,
+    /// Nothing is asked for by one that only connects.
+    #[serde(default)]
+    path: Option<String>,
     interval_seconds: u64,
     timeout_seconds: u64,
     fall: u32,
     rise: u32,
+}
+
+fn usual_protocol() -> String {
+    USUAL_PROTOCOL.to_owned()
 }
 
 impl Cloud {
@@ -79,7 +92,8 @@ impl Cloud {
                 if let Some(region) = now.region.as_ref().filter(|it| it.slug != location) {
                     return Err(cannot_become(want, "location", &region.slug, location));
                 }
-                if spec(&now, &self.behind(&now, &needed.servers)) != want.spec || now.tag != badge {
+                let is = spec_as(&now, &self.behind(&now, &needed.servers), &want.spec_hash());
+                if is != want.spec || now.tag != badge {
                     // What is not in the request goes back to its default; these are no business of ours.
                     if let Some(project) = &now.project_id {
                         body["project_id"] = project.as_str().into();
@@ -170,7 +184,7 @@ impl Cloud {
         Ok(ours.pop())
     }
 
-    async fn active(&self, number: &str, id: &ResourceId) -> Result<LoadBalancer, ProviderError> {
+    pub(super) async fn active(&self, number: &str, id: &ResourceId) -> Result<LoadBalancer, ProviderError> {
         let mut wait = self.wait();
         let not_ready = |detail: String| ProviderError::NotReady { id: id.clone(), detail };
         loop {
@@ -242,7 +256,7 @@ impl Cloud {
             size: now.size_unit.map(|nodes| format!("{nodes} nodes")),
             created_at: now.created_at,
             depends_on,
-            ..blank(&owned, spec(now, &targets))
+            ..blank(&owned, spec_as(now, &targets, owned.applied()))
         })
     }
 }
@@ -262,7 +276,26 @@ fn request(want: &Resource, badge: &str) -> Result<Value, ProviderError> {
         help: format!("correct it at {} in workspace.ncl", want.path),
     })?;
     let check = &written.health_check;
-    let port = written.rules.first().map(|rule| rule.target_port);
+    for (what, value, least, most) in [
+        ("check_interval_seconds", check.interval_seconds, 3, 300),
+        ("response_timeout_seconds", check.timeout_seconds, 3, 300),
+        ("unhealthy_threshold", check.fall.into(), 2, 10),
+        ("healthy_threshold", check.rise.into(), 2, 10),
+    ] {
+        // <https://docs.digitalocean.com/reference/api/reference/load-balancers/#loadBalancers_create>
+        if !(least..=most).contains(&value) {
+            return Err(ProviderError::Refused {
+                what: format!(
+                    "{} has the health check's {what} = {value}, and DigitalOcean takes {least} to {most}",
+                    want.id
+                ),
+                help: format!("correct it at {} in workspace.ncl", want.path),
+            });
+        }
+    }
+    let port = check
+        .port
+        .or_else(|| written.rules.first().map(|rule| rule.target_port));
     Ok(json!({
         "name": want.id.name,
         "region": want.spec["location"],
@@ -270,9 +303,9 @@ fn request(want: &Resource, badge: &str) -> Result<Value, ProviderError> {
         "algorithm": written.algorithm,
         "forwarding_rules": written.rules.iter().map(rule_request).collect::<Vec<_>>(),
         "health_check": {
-            "protocol": CHECKED_BY,
+            "protocol": check.protocol,
             "port": port,
-            "path": check.path,
+            "path": check.path.as_deref().unwrap_or("/"),
             "check_interval_seconds": check.interval_seconds,
             "response_timeout_seconds": check.timeout_seconds,
             "unhealthy_threshold": check.fall,
@@ -284,8 +317,8 @@ fn request(want: &Resource, badge: &str) -> Result<Value, ProviderError> {
     }))
 }
 
-/// What `/health` is asked by.
-const CHECKED_BY: &str = "http";
+/// What is asked by where nothing else is written.
+const USUAL_PROTOCOL: &str = "http";
 
 fn rule_request(rule: &WrittenRule) -> Value {
     let passes = passes_through(
@@ -312,20 +345,30 @@ fn passes_through(entry: &str, target: &str, has_certificate: bool) -> bool {
     tls(entry) && tls(target) && !has_certificate
 }
 
+/// The spec, said as in the one that was applied: whether the port of the first rule was written as that of the check as
+/// well cannot be seen.
+fn spec_as(now: &LoadBalancer, targets: &[String], applied: &str) -> Value {
+    let told = spec(now, targets, true);
+    match spec_hash(&told) == applied {
+        true => told,
+        false => spec(now, targets, false),
+    }
+}
+
 /// As it would be written in a workspace. What cannot be written there appears where it is not as we make it, so that
-/// a change by hand is seen.
-fn spec(now: &LoadBalancer, targets: &[String]) -> Value {
+/// a change by hand is seen. `port`: that of the health check is written also where it is the usual one.
+fn spec(now: &LoadBalancer, targets: &[String], port: bool) -> Value {
     let mut spec = json!({
         "location": now.region.as_ref().map(|it| it.slug.as_str()),
         "algorithm": now.algorithm.as_deref().unwrap_or(ROUND_ROBIN),
         "targets": targets,
         "rules": now.forwarding_rules.iter().map(rule_spec).collect::<Vec<_>>(),
-        "health_check": check_spec(now),
+        "health_check": check_spec(now, port),
         "redirect_http_to_https": now.redirect_http_to_https,
         "databases": [],
     });
     if let Some(nodes) = now.size_unit.filter(|nodes| *nodes != USUAL_NODES) {
-        spec["size_unit"] = nodes.into();
+        spec[SIZE_UNIT] = nodes.into();
     }
     if let Some(sticky) = now.sticky_sessions.as_ref().filter(|it| it.kind != "none") {
         spec["sticky_sessions"] = sticky.kind.as_str().into();
@@ -348,25 +391,24 @@ fn rule_spec(rule: &ForwardingRule) -> Value {
     out
 }
 
-fn check_spec(now: &LoadBalancer) -> Value {
+fn check_spec(now: &LoadBalancer, told: bool) -> Value {
     let Some(check) = &now.health_check else {
         return Value::Null;
     };
     let HealthCheck { protocol, port, .. } = check;
     let mut out = Map::new();
-    out.insert("path".into(), check.path.as_str().into());
+    if protocol != "tcp" {
+        out.insert("path".into(), check.path.as_str().into());
+    }
     out.insert("interval_seconds".into(), check.check_interval_seconds.into());
     out.insert("timeout_seconds".into(), check.response_timeout_seconds.into());
     out.insert("fall".into(), check.unhealthy_threshold.into());
     out.insert("rise".into(), check.healthy_threshold.into());
-    if protocol != CHECKED_BY {
+    if protocol != USUAL_PROTOCOL {
         out.insert("protocol".into(), protocol.as_str().into());
     }
-    if now
-        .forwarding_rules
-        .first()
-        .is_some_and(|rule| rule.target_port != *port)
-    {
+    let usual = now.forwarding_rules.first().map(|rule| rule.target_port);
+    if told || usual.is_some_and(|usual| usual != *port) {
         out.insert("port".into(), (*port).into());
     }
     out.into()
@@ -440,7 +482,11 @@ mod tests {
         let change = |field: &str, value: Value| {
             let mut answer = made.clone();
             *answer.pointer_mut(field).expect("the field is there") = value;
-            spec(&serde_json::from_value(answer).expect("a balancer"), &targets()) != want.spec
+            spec_as(
+                &serde_json::from_value(answer).expect("a balancer"),
+                &targets(),
+                &want.spec_hash(),
+            ) != want.spec
         };
         assert!(!change("/name", "other".into()), "no more than a name");
         for (field, value) in [
@@ -477,7 +523,7 @@ mod tests {
             let want = want(rules.into(), nodes);
             let request = request(&want, "ha:lb:shop").expect("it is whole");
             let now: LoadBalancer = serde_json::from_value(answer(&request)).expect("a balancer");
-            prop_assert_eq!(spec(&now, &targets()), want.spec);
+            prop_assert_eq!(spec_as(&now, &targets(), &want.spec_hash()), want.spec);
         }
     }
 }

@@ -9,6 +9,7 @@ mod api;
 mod catalogue;
 mod cloud;
 mod database;
+mod domains;
 mod errors;
 mod firewall;
 mod hosted;
@@ -17,7 +18,12 @@ mod labels;
 mod load_balancer;
 mod network;
 mod observe;
+mod offers;
+mod price_list;
+mod reserved_ip;
+mod rights;
 mod server;
+mod survey;
 mod tagging;
 mod volume;
 
@@ -29,9 +35,14 @@ use ha_core::{
     resource::{Kind, Live, Resource, ResourceId},
 };
 
+pub(crate) use rights::{policy, rights};
+
 pub use catalogue::{Catalogue, Location, Size};
 
-use crate::{Account, Provider, ProviderError, UserDataOf, limits::Ledger, secret::Secret};
+use crate::{
+    Account, Provider, ProviderError, UserDataOf, limits::Ledger, offers::Offers, price_list::PriceList,
+    rights::Rights, secret::Secret, survey::Survey,
+};
 use cloud::Cloud;
 
 /// The real one.
@@ -153,6 +164,22 @@ impl DigitalOceanProvider {
 impl Provider for DigitalOceanProvider {
     fn name(&self) -> &'static str {
         "digitalocean"
+    }
+
+    fn price_list(&self) -> Option<&dyn PriceList> {
+        Some(self)
+    }
+
+    fn rights(&self) -> Option<&dyn Rights> {
+        Some(self)
+    }
+
+    fn offers(&self) -> Option<&dyn Offers> {
+        Some(self)
+    }
+
+    fn survey(&self) -> Option<&dyn Survey> {
+        Some(self)
     }
 
     /// # Errors

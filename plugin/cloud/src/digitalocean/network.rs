@@ -103,7 +103,8 @@ impl Cloud {
                 self.delete_network(now, id).await?;
             }
         }
-        // What a removal that was cut short left behind.
+        // What a removal that was cut short left behind, and what was lost with a server.
+        self.release_waiting(&id.region, id).await?;
         self.sweep(id).await
     }
 

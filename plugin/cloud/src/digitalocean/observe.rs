@@ -59,6 +59,9 @@ impl Cloud {
                 .iter()
                 .filter_map(|it| self.load_balancer(it, &servers, &networks)),
         );
+        self.look_at_addresses(&servers, &mut all)
+            .await
+            .map_err(errors::denied)?;
         all.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(all)
     }
@@ -66,7 +69,12 @@ impl Cloud {
     /// The managed databases of this workspace and their replicas, the replicas after what they copy.
     pub(super) async fn databases(&self) -> Result<Vec<Managed>, RestError> {
         let tag = labels::ours(&self.options.workspace);
-        let clusters: Vec<Database> = self.whole("/v2/databases", "databases", &[("tag_name", tag)]).await?;
+        self.databases_with(&[("tag_name", tag)]).await
+    }
+
+    /// Those that the filter lets through; without one, all of the account.
+    pub(super) async fn databases_with(&self, filter: &[(&str, String)]) -> Result<Vec<Managed>, RestError> {
+        let clusters: Vec<Database> = self.whole("/v2/databases", "databases", filter).await?;
         let replicas = try_join_all(clusters.iter().map(|it| self.replicas(it))).await?;
         let mut all: Vec<Managed> = clusters.into_iter().map(Managed::cluster).collect();
         all.extend(replicas.into_iter().flatten());

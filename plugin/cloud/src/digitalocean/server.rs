@@ -1,6 +1,7 @@
 //! Servers (Droplets): made with tags and user data in one call, changed in place where DigitalOcean can.
 
 use ha_core::{
+    desired::FIXED_ADDRESS,
     names::WorkspaceName,
     resource::{Kind, Live, Resource, ResourceId, Status},
 };
@@ -42,6 +43,7 @@ impl Cloud {
             None => self.create_server(want, &wanted, network).await?,
         };
         self.change_server(now.id, want, &wanted).await?;
+        self.fix_address(&self.droplet(now.id, id).await?, want).await?;
         let now = self.droplet(now.id, id).await?;
         let networks: Vec<Vpc> = network.into_iter().cloned().collect();
         self.server(&now, &networks).ok_or_else(|| ProviderError::NotReady {
@@ -227,7 +229,7 @@ impl Cloud {
             let keys = labels::IDENTITY
                 .iter()
                 .chain(&[labels::GROUP, labels::INDEX, labels::ROLE, labels::RESUME]);
-            keys.into_iter().any(|key| tag.starts_with(&labels::tag(key, "")))
+            labels::is_users(&now.tags, tag) || keys.into_iter().any(|key| tag.starts_with(&labels::tag(key, "")))
         };
         self.bring(Tagged::Droplet(number), &now.tags, wanted, replaced, id)
             .await
@@ -304,6 +306,7 @@ impl Cloud {
 
     pub(super) async fn remove_server(&self, id: &ResourceId) -> Result<(), ProviderError> {
         if let Some(now) = self.tagged_as(id).await? {
+            self.release_address(&now, id).await?;
             self.delete_to_the_end(id, &format!("/v2/droplets/{}", now.id)).await?;
         }
         self.sweep(id).await
@@ -314,10 +317,11 @@ impl Cloud {
         let owned = self.owns(Kind::Server, &now.tags)?;
         let (status, detail) = status(now);
         let within = networks.iter().filter(|it| Some(&it.id) == now.vpc_uuid.as_ref());
+        let fixed = now.tags.iter().find_map(|tag| labels::read_address(tag));
         Some(Live {
             status,
             detail,
-            address: address(now, "public"),
+            address: fixed.map(|ip| ip.to_string()).or_else(|| address(now, "public")),
             private_address: address(now, "private"),
             size: Some(now.size_slug.clone()),
             created_at: now.created_at,
@@ -360,9 +364,10 @@ fn network_of<'a>(cloud: &Cloud, want: &Resource, needed: &'a Needed) -> Option<
 }
 
 /// All tags of a server that is as wanted.
-fn tags(ws: &WorkspaceName, want: &Resource) -> Result<Tags, ProviderError> {
+pub(super) fn tags(ws: &WorkspaceName, want: &Resource) -> Result<Tags, ProviderError> {
     let group = text(want, "group")?;
     let mut tags = labels::identity(ws, want);
+    tags.extend(labels::from_labels(want)?);
     tags.insert(labels::group(ws, &want.id.region, group));
     tags.insert(labels::tag(labels::INDEX, &whole(want, "index")?.to_string()));
     tags.extend(
@@ -398,7 +403,7 @@ fn spec(now: &Droplet) -> Value {
     let has: Vec<&str> = labels::values(&now.tags, labels::ROLE).collect();
     let mut roles: Vec<&str> = ROLES.into_iter().filter(|role| has.contains(role)).collect();
     roles.extend(has.iter().filter(|role| !ROLES.contains(role)));
-    json!({
+    let mut spec = json!({
         "group": group,
         "index": index,
         "image": image(now),
@@ -406,7 +411,12 @@ fn spec(now: &Droplet) -> Value {
         "location": now.region.slug,
         "roles": roles,
         "command": null,
-    })
+    });
+    if now.tags.iter().any(|tag| labels::read_address(tag).is_some()) {
+        spec[FIXED_ADDRESS] = true.into();
+    }
+    labels::tell(&mut spec, &now.tags);
+    spec
 }
 
 /// As it is written in a workspace: the name of an image, the number of a snapshot. Of an image whose name went to a

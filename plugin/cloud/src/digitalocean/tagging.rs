@@ -1,5 +1,7 @@
 //! Tags put on, taken off, and swept away when nothing has them any more.
 
+use std::collections::BTreeSet;
+
 use futures::{future::try_join_all, try_join};
 use ha_core::resource::ResourceId;
 use http::Method;
@@ -95,10 +97,12 @@ impl Cloud {
         for tag in first.into_iter().chain(last) {
             self.put_on(tag, &thing, id).await?;
         }
-        let gone: Vec<&String> = has
+        let mut gone: Vec<&String> = has
             .iter()
             .filter(|tag| replaces(tag) && !wanted.contains(*tag))
             .collect();
+        // As long as its mark is there, it is known whose a label is.
+        gone.sort_by_key(|tag| labels::is_mark(tag));
         for tag in &gone {
             self.take_off(tag, &thing, id).await?;
         }
@@ -110,7 +114,7 @@ impl Cloud {
 
     /// Removes our tags that nothing has: a tag exists by itself, and whoever made it takes it away.
     ///
-    /// None of another workspace; and none that a firewall, a balancer or a database refers to, since Droplets that come
+    /// None of another workspace; none that says whose a reserved IP is; and none that a firewall, a balancer or a database refers to, since Droplets that come
     /// later get what it grants by having it. All of the others, since whoever was cut short before does not know any
     /// more which those were.
     pub(super) async fn sweep(&self, id: &ResourceId) -> Result<(), ProviderError> {
@@ -124,12 +128,14 @@ impl Cloud {
 
     async fn unused(&self) -> Result<Vec<String>, RestError> {
         let all = self.list::<Tag>(&[]).await?;
-        let none_has_it = |tag: &Tag| tag.resources.as_ref().is_some_and(|it| it.count == 0);
-        let mut unused: Vec<String> = all
-            .into_iter()
-            .filter(|tag| labels::may_be_of(&self.options.workspace, &tag.name) && none_has_it(tag))
-            .map(|tag| tag.name)
-            .collect();
+        let none_has_it = |tag: &&Tag| tag.resources.as_ref().is_some_and(|it| it.count == 0);
+        let unused = all.iter().filter(none_has_it).map(|tag| tag.name.as_str());
+        let unused: BTreeSet<&str> = unused.collect();
+        let is_ours = |tag: &&str| labels::may_be_of(&self.options.workspace, tag) && !labels::is_about_address(tag);
+        let ours = || unused.iter().copied().filter(is_ours);
+        // Labels of the user before what marks them.
+        let theirs = ours().filter_map(|tag| unused.get(labels::marked_by(tag)?).copied());
+        let mut unused: Vec<String> = theirs.chain(ours()).map(str::to_owned).collect();
         if unused.is_empty() {
             return Ok(unused);
         }
@@ -173,12 +179,19 @@ impl Cloud {
 }
 
 impl Tagged {
+    pub(super) fn number(&self) -> String {
+        match self {
+            Self::Droplet(id) => id.to_string(),
+            Self::Volume(id) | Self::Database(id) => id.clone(),
+        }
+    }
+
     fn reference(&self) -> Value {
-        let (kind, id) = match self {
-            Self::Droplet(id) => ("droplet", id.to_string()),
-            Self::Volume(id) => ("volume", id.clone()),
-            Self::Database(id) => ("database", id.clone()),
+        let kind = match self {
+            Self::Droplet(_) => "droplet",
+            Self::Volume(_) => "volume",
+            Self::Database(_) => "database",
         };
-        json!({ "resource_id": id, "resource_type": kind })
+        json!({ "resource_id": self.number(), "resource_type": kind })
     }
 }

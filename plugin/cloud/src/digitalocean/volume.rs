@@ -19,7 +19,7 @@ impl Cloud {
         let location = text(want, "region")?;
         let size = whole(want, "size_gb")?;
         let mut wanted = labels::identity(&self.options.workspace, want);
-        wanted.extend(labels::from_labels(want.spec.get("labels")));
+        wanted.extend(labels::from_labels(want)?);
         wanted.extend(attach_to(want).map(|name| labels::tag(labels::ATTACH_TO, name)));
         labels::check(&wanted, id)?;
         self.needed(want).await?;
@@ -50,10 +50,9 @@ impl Cloud {
             self.act(id, &path, &body).await?;
         }
         self.attach(want, &now, &servers).await?;
-        // Labels of the user are replaced as a whole: all that are not ours are theirs.
         let replaced = |tag: &str| {
             let keys = labels::IDENTITY.iter().chain(&[labels::ATTACH_TO]);
-            !tag.starts_with(labels::OURS) || keys.into_iter().any(|key| tag.starts_with(&labels::tag(key, "")))
+            labels::is_users(&now.tags, tag) || keys.into_iter().any(|key| tag.starts_with(&labels::tag(key, "")))
         };
         self.bring(Tagged::Volume(now.id.clone()), &now.tags, &wanted, replaced, id)
             .await?;
@@ -230,7 +229,7 @@ mod tests {
                 want.spec["attach_to"] = name.as_str().into();
             }
             let mut tags = labels::identity(&WorkspaceName::new("shop"), &want);
-            tags.extend(labels::from_labels(want.spec.get("labels")));
+            tags.extend(labels::from_labels(&want).expect("they fit"));
             tags.extend(attach_to(&want).map(|name| labels::tag(labels::ATTACH_TO, name)));
             let mut answer = request(&want, &tags);
             answer["id"] = "506f78a4-e098-11e5-ad9f-000f53306ae1".into();

@@ -17,6 +17,7 @@ pub(super) trait Thing: serde::de::DeserializeOwned + Send {
     fn id(&self) -> u64;
     fn name(&self) -> &str;
     fn labels(&self) -> &LabelMap;
+    fn labels_mut(&mut self) -> &mut LabelMap;
 }
 
 macro_rules! thing {
@@ -35,6 +36,10 @@ macro_rules! thing {
 
             fn labels(&self) -> &LabelMap {
                 &self.labels
+            }
+
+            fn labels_mut(&mut self) -> &mut LabelMap {
+                &mut self.labels
             }
         }
     };
@@ -110,6 +115,9 @@ pub(super) struct PublicNet {
 
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Ip {
+    /// Of the primary IP; a load balancer has none.
+    #[serde(default)]
+    pub(super) id: Option<u64>,
     pub(super) ip: Option<String>,
 }
 
@@ -167,6 +175,7 @@ pub(super) struct HttpService {
 
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct HealthCheck {
+    pub(super) protocol: String,
     pub(super) port: u16,
     pub(super) interval: u64,
     pub(super) timeout: u64,
@@ -178,6 +187,8 @@ pub(super) struct HealthCheck {
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct HttpCheck {
     pub(super) path: String,
+    #[serde(default)]
+    pub(super) tls: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -240,6 +251,9 @@ pub(super) struct AppliedTo {
     pub(super) server: Option<Numbered>,
     #[serde(default)]
     pub(super) label_selector: Option<Selector>,
+    /// The servers that the selector finds.
+    #[serde(default)]
+    pub(super) applied_to_resources: Vec<AppliedTo>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -267,8 +281,16 @@ pub(super) struct PrimaryIp {
     pub(super) id: u64,
     pub(super) name: String,
     pub(super) labels: LabelMap,
+    /// `ipv4` or `ipv6`.
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    pub(super) location: Named,
     /// The server it belongs to.
     pub(super) assignee_id: Option<u64>,
+    pub(super) ip: String,
+    pub(super) created: Timestamp,
+    /// It goes with that server.
+    pub(super) auto_delete: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -51,7 +51,7 @@ impl Cloud {
             }
             Some(found) => {
                 let live = firewall(&found, &[])?;
-                if found.labels == labels && is_as_wanted(&found, &live, want, &labels) {
+                if is_as_wanted(&found, &live, want, &labels) {
                     return Ok(live);
                 }
                 let now: Firewall = self.at_rest(found.id, id, until).await?;
@@ -67,12 +67,15 @@ impl Cloud {
                     self.run::<Firewall>(now.id, "apply_to_resources", body, id, until)
                         .await?;
                 }
+                // It stands before groups, and before nothing that somebody named one by one.
+                let mut gone = selectors(&gone);
+                gone.extend(applied_servers(&now.applied_to));
                 if !gone.is_empty() {
-                    let body = json!({ "remove_from": selectors(&gone) });
+                    let body = json!({ "remove_from": gone });
                     self.run::<Firewall>(now.id, "remove_from_resources", body, id, until)
                         .await?;
                 }
-                // All of them: its spec says which it has.
+                let labels = labels::merged(&now.labels, &labels, &[]);
                 self.relabel(&now, &labels, id, until).await?;
                 now.id
             }
@@ -87,8 +90,7 @@ impl Cloud {
         };
         let now: Firewall = self.at_rest(found.id, id, until).await?;
         let mut from = selectors(&applied_selectors(&now.applied_to));
-        let servers = now.applied_to.iter().filter_map(|it| it.server.as_ref());
-        from.extend(servers.map(|it| json!({ "type": "server", "server": { "id": it.id } })));
+        from.extend(applied_servers(&now.applied_to));
         if !from.is_empty() {
             let body = json!({ "remove_from": from });
             self.run::<Firewall>(now.id, "remove_from_resources", body, id, until)
@@ -105,6 +107,11 @@ impl Cloud {
 fn selectors(all: &[String]) -> Vec<Value> {
     let one = |it| json!({ "type": "label_selector", "label_selector": { "selector": it } });
     all.iter().map(one).collect()
+}
+
+fn applied_servers(all: &[AppliedTo]) -> impl Iterator<Item = Value> {
+    let servers = all.iter().filter_map(|it| it.server.as_ref());
+    servers.map(|it| json!({ "type": "server", "server": { "id": it.id } }))
 }
 
 fn applied_selectors(all: &[AppliedTo]) -> Vec<String> {

@@ -217,6 +217,14 @@ fn read_selector<'a>(selector: &'a str, region: &str) -> Option<(&'a str, Vec<u6
     Some((group, numbers.ok()?))
 }
 
+/// `eu-app-2` before `eu-app-10`.
+fn numbered(name: &str) -> (String, u64) {
+    let found = name
+        .rsplit_once('-')
+        .and_then(|(group, index)| Some((group.to_owned(), index.parse().ok()?)));
+    found.unwrap_or_else(|| (name.to_owned(), 0))
+}
+
 /// `servers` and `networks` are those of this workspace.
 pub(super) fn load_balancer(
     now: &LoadBalancer,
@@ -260,6 +268,10 @@ pub(super) fn load_balancer(
             }
         }
     }
+    // One by one they have no order that means anything; a workspace has that of their numbers.
+    if now.targets.iter().all(|it| it.server.is_some()) {
+        targets.sort_by_cached_key(|name| numbered(name));
+    }
     behind.sort();
     behind.dedup();
     let attached = networks
@@ -275,6 +287,7 @@ pub(super) fn load_balancer(
     spec["algorithm"] = now.algorithm.kind.clone().into();
     spec["targets"] = json!(targets);
     spec["databases"] = json!([]);
+    labels::tell(&mut spec, &now.labels);
     let address = now.public_net.ipv4.as_ref().and_then(|it| it.ip.clone());
     let ready = address.is_some();
     Ok(Live {

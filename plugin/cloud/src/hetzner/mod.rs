@@ -15,9 +15,14 @@ mod labels;
 mod load_balancer;
 mod network;
 mod observe;
+mod offers;
 mod placement;
+mod price_list;
+mod primary_ip;
+mod rights;
 mod server;
 mod services;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod volume;
@@ -31,13 +36,19 @@ use ha_core::{
 };
 use serde_json::{Map, Value};
 
+pub(crate) use rights::{policy, rights};
+
 pub use catalogue::{Availability, Catalogue, LoadBalancerType, Location, Offer, Price, ServerType};
 
 use crate::{
     Account, Provider, ProviderError, UserDataOf,
     limits::Ledger,
+    offers::Offers,
+    price_list::PriceList,
     rest::{Rest, Settings},
+    rights::Rights,
     secret::Secret,
+    survey::Survey,
 };
 use cloud::Cloud;
 
@@ -143,6 +154,22 @@ impl HetznerProvider {
 impl Provider for HetznerProvider {
     fn name(&self) -> &'static str {
         "hetzner"
+    }
+
+    fn price_list(&self) -> Option<&dyn PriceList> {
+        Some(self)
+    }
+
+    fn rights(&self) -> Option<&dyn Rights> {
+        Some(self)
+    }
+
+    fn offers(&self) -> Option<&dyn Offers> {
+        Some(self)
+    }
+
+    fn survey(&self) -> Option<&dyn Survey> {
+        Some(self)
     }
 
     /// A token belongs to a project and not to a person, and the API does not tell the project's name.

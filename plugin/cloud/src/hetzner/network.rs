@@ -69,10 +69,11 @@ impl Cloud {
             self.delete::<Network>(now.id, id, until).await?;
         }
         // What a server's removal that was cut short left behind.
-        self.sweep_placement_groups(id, until).await
+        futures::try_join!(self.sweep_placement_groups(id, until), self.sweep_addresses(id, until))?;
+        Ok(())
     }
 
-    async fn zone(&self, location: &str, id: &ResourceId) -> Result<String, ProviderError> {
+    pub(super) async fn zone(&self, location: &str, id: &ResourceId) -> Result<String, ProviderError> {
         let all = self.locations().await.map_err(|error| errors::outcome(error, id))?;
         match all.iter().find(|it| it.name == location) {
             Some(found) => Ok(found.network_zone.clone()),
@@ -95,9 +96,11 @@ pub(super) fn network(now: &Network) -> Result<Live, ProviderError> {
         Some(subnet) => Some(&subnet.network_zone),
         None => now.labels.get(labels::LOCATION),
     };
+    let mut spec = json!({ "ip_range": now.ip_range, "location": location });
+    labels::tell(&mut spec, &now.labels);
     let usable = now.subnets.iter().any(|it| it.ip_range.as_ref() == Some(&now.ip_range));
     Ok(Live {
-        spec: json!({ "ip_range": now.ip_range, "location": location }),
+        spec,
         status: if usable { Status::Running } else { Status::Pending },
         detail: (!usable).then(|| "it has no subnet over its whole range".to_owned()),
         created_at: Some(now.created),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures::try_join;
 use ha_core::{
     names::ProviderName,
-    resource::{Kind, Labels, Live, Resource, ResourceId, Status},
+    resource::{Kind, Labels, Live, Resource, ResourceId, Status, lasting},
 };
 use serde_json::Value;
 
@@ -45,6 +45,7 @@ impl Cloud {
         for it in &balancers {
             all.push(load_balancer::load_balancer(it, &servers, &networks)?);
         }
+        self.look_at_addresses(&servers, &mut all).await.map_err(denied)?;
         all.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(all)
     }
@@ -89,7 +90,7 @@ pub(super) fn is_as_wanted<T: Thing>(now: &T, live: &Live, want: &Resource, want
         .iter()
         .filter(|it| it.kind == Kind::Network && in_networks);
     labelled
-        && live.spec == want.spec
+        && live.spec == lasting(&want.spec)
         && live.protect == want.protect
         && now.name() == want.id.name
         && matches!(live.status, Status::Running | Status::Off)

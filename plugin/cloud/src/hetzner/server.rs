@@ -2,6 +2,7 @@
 
 use futures::try_join;
 use ha_core::{
+    desired::FIXED_ADDRESS,
     names::ProviderName,
     resource::{Kind, Live, Resource, ResourceId, Status},
 };
@@ -9,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     actions::Until,
-    api::{LabelMap, Network, PrimaryIp, Server, ServerStatus, Volume},
+    api::{LabelMap, Network, Server, ServerStatus, Volume},
     cloud::{Cloud, Needed},
     errors, labels,
     observe::{blank, is_as_wanted, text},
@@ -20,17 +21,18 @@ use crate::ProviderError;
 const LARGEST_USER_DATA: usize = 32 << 10;
 
 /// The spec of a server, read.
-struct Wanted<'a> {
+pub(super) struct Wanted<'a> {
     group: &'a str,
     index: u64,
     image: &'a str,
     size: &'a str,
     location: &'a str,
-    labels: LabelMap,
+    pub(super) labels: LabelMap,
+    fixed_address: bool,
 }
 
 impl<'a> Wanted<'a> {
-    fn read(cloud: &Cloud, want: &'a Resource) -> Result<Self, ProviderError> {
+    pub(super) fn read(cloud: &Cloud, want: &'a Resource) -> Result<Self, ProviderError> {
         let group = text(want, "group")?;
         let index = want.spec["index"].as_u64().unwrap_or_default();
         let image = text(want, "image")?;
@@ -41,6 +43,10 @@ impl<'a> Wanted<'a> {
         labels.insert(labels::INDEX.into(), index.to_string());
         labels.insert(labels::ROLES.into(), roles.join("."));
         labels.insert(labels::IMAGE.into(), image.to_owned());
+        let fixed_address = want.spec[FIXED_ADDRESS] == true;
+        if fixed_address {
+            labels.insert(labels::FIXED_ADDRESS.into(), "true".into());
+        }
         labels::check(&labels, &want.id)?;
         Ok(Self {
             group,
@@ -49,6 +55,7 @@ impl<'a> Wanted<'a> {
             size: text(want, "size")?,
             location: text(want, "location")?,
             labels,
+            fixed_address,
         })
     }
 }
@@ -65,6 +72,7 @@ impl Cloud {
                 let live = server(&now, &needed.networks)?;
                 let resumes = now.labels.contains_key(labels::RESUME);
                 if !now.locked && !resumes && is_as_wanted(&now, &live, want, &wanted.labels) {
+                    self.fix_address(&now, id, wanted.fixed_address, until).await?;
                     return Ok(live);
                 }
                 now.id
@@ -96,7 +104,11 @@ impl Cloud {
             });
         }
         let keys: Vec<String> = names(&written, "ssh_keys");
-        let ((), volumes) = try_join!(self.ensure_ssh_keys(&keys, id), self.free_volumes(id))?;
+        let ((), volumes, address) = try_join!(
+            self.ensure_ssh_keys(&keys, id),
+            self.free_volumes(id),
+            self.waiting_address(id, wanted.location, wanted.fixed_address),
+        )?;
         let mut body = json!({
             "name": id.name,
             "server_type": wanted.size,
@@ -108,6 +120,9 @@ impl Cloud {
             "volumes": volumes,
             "start_after_create": true,
         });
+        if let Some(address) = address {
+            body["public_net"] = json!({ "enable_ipv4": true, "enable_ipv6": true, "ipv4": address });
+        }
         if !user_data.is_empty() {
             body["user_data"] = user_data.into();
         }
@@ -187,7 +202,9 @@ impl Cloud {
         if now.server_type.name != wanted.size || now.labels.contains_key(labels::RESUME) {
             self.resize(&now, wanted.size, id, until).await?;
         }
-        let change = |labels: &mut LabelMap| *labels = labels::merged(labels, &wanted.labels, &[labels::RESUME]);
+        self.fix_address(&now, id, wanted.fixed_address, until).await?;
+        let without = [labels::RESUME, labels::FIXED_ADDRESS];
+        let change = |labels: &mut LabelMap| *labels = labels::merged(labels, &wanted.labels, &without);
         let mut after = now.labels.clone();
         change(&mut after);
         if after != now.labels || now.server_type.name != wanted.size {
@@ -257,24 +274,7 @@ impl Cloud {
         if let Some(now) = self.labelled::<Server>(id).await? {
             self.delete::<Server>(now.id, id, until).await?;
         }
-        try_join!(
-            self.remove_primary_ips(id, until),
-            self.sweep_placement_groups(id, until)
-        )?;
-        Ok(())
-    }
-
-    /// Addresses that carry the labels of a server and were not removed with it. One that is assigned cannot be deleted:
-    /// <https://docs.hetzner.cloud/#tag/primary-ips/delete_primary_ip>.
-    async fn remove_primary_ips(&self, id: &ResourceId, until: Until) -> Result<(), ProviderError> {
-        let selector = labels::of_one(&self.options.workspace, &id.region, labels::NAME, &id.name);
-        let found = self.selected::<PrimaryIp>(selector).await;
-        for it in found.map_err(|error| errors::outcome(error, id))? {
-            if it.assignee_id.is_some() {
-                self.run::<PrimaryIp>(it.id, "unassign", Value::Null, id, until).await?;
-            }
-            self.delete::<PrimaryIp>(it.id, id, until).await?;
-        }
+        try_join!(self.remove_addresses(id, until), self.sweep_placement_groups(id, until))?;
         Ok(())
     }
 }
@@ -335,16 +335,21 @@ pub(super) fn server(now: &Server, networks: &[Network]) -> Result<Live, Provide
         .iter()
         .filter(|network| now.private_net.iter().any(|it| it.network == network.id));
     let depends_on = attached.filter_map(|it| labels::identity(it, Kind::Network).ok());
+    let mut spec = json!({
+        "group": label(labels::GROUP),
+        "index": index,
+        "image": image(now),
+        "size": now.server_type.name,
+        "location": now.location.name,
+        "roles": roles,
+        "command": null,
+    });
+    if now.labels.contains_key(labels::FIXED_ADDRESS) {
+        spec[FIXED_ADDRESS] = true.into();
+    }
+    labels::tell(&mut spec, &now.labels);
     Ok(Live {
-        spec: json!({
-            "group": label(labels::GROUP),
-            "index": index,
-            "image": image(now),
-            "size": now.server_type.name,
-            "location": now.location.name,
-            "roles": roles,
-            "command": null,
-        }),
+        spec,
         status,
         detail,
         address: address(now),

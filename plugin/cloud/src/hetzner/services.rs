@@ -38,6 +38,16 @@ pub(super) struct Wanted {
     interval: u64,
     timeout: u64,
     retries: u32,
+    check: Check,
+    check_port: u16,
+}
+
+/// How a target is asked: Hetzner calls the second http as well, and says beside it that it is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Check {
+    Http,
+    Https,
+    Tcp,
 }
 
 impl Rules {
@@ -65,6 +75,15 @@ impl Rules {
                 return Err(refused(want, why));
             }
         }
+        let how = match check.protocol.as_str() {
+            "http" => Check::Http,
+            "https" => Check::Https,
+            "tcp" => Check::Tcp,
+            other => {
+                let why = format!("has a health check by {other}, and Hetzner checks by http, https and tcp");
+                return Err(refused(want, why));
+            }
+        };
         let secure = self.rules.iter().find(|it| it.entry_protocol == "https");
         if self.redirect && secure.is_none() {
             return Err(refused(want, "redirects to https and has no rule for https".into()));
@@ -85,12 +104,12 @@ impl Rules {
                 }
                 continue;
             }
-            out.push(self.service(rule, want)?);
+            out.push(self.service(rule, how, want)?);
         }
         Ok(out)
     }
 
-    fn service(&self, rule: &ForwardingRule, want: &Resource) -> Result<Wanted, ProviderError> {
+    fn service(&self, rule: &ForwardingRule, check: Check, want: &Resource) -> Result<Wanted, ProviderError> {
         let entry = rule.entry_protocol.as_str();
         let to = match entry {
             "http" | "https" => "http",
@@ -131,6 +150,8 @@ impl Rules {
             interval: self.check.interval_seconds,
             timeout: self.check.timeout_seconds,
             retries: self.check.fall,
+            check,
+            check_port: self.check.port.unwrap_or(rule.target_port),
         })
     }
 
@@ -161,12 +182,13 @@ impl Rules {
             certificate_id: None,
         }));
         rules.sort_by_key(|it| (place(it.entry_port), it.entry_port));
-        let mut checks: Vec<HealthCheck> = services.iter().map(|it| check_of(&it.health_check, tags)).collect();
+        let at_home = services.iter().all(|it| it.health_check.port == it.destination_port);
+        let mut checks: Vec<Value> = services.iter().map(|it| check_of(it, at_home, tags)).collect();
         checks.dedup();
         // All have the same one. When somebody changed one of them, nobody can say which: then all are shown.
-        let check = match checks.as_slice() {
-            [only] => json!(only),
-            several => json!(several),
+        let check = match checks.len() {
+            1 => checks.remove(0),
+            _ => json!(checks),
         };
         json!({
             "rules": rules,
@@ -185,28 +207,41 @@ impl Wanted {
             && now.destination_port == self.target_port
             && http.certificates == self.certificates
             && http.redirect_http == self.redirect_http
-            && check.port == self.target_port
+            && check.port == self.check_port
             && check.interval == self.interval
             && check.timeout == self.timeout
             && check.retries == self.retries
-            && check.http.as_ref().is_some_and(|it| it.path == self.path)
+            && asked(check) == self.asks()
+    }
+
+    /// The word for how, and the path.
+    fn asks(&self) -> (&str, Option<&str>) {
+        match self.check {
+            Check::Http => ("http", Some(&self.path)),
+            Check::Https => ("https", Some(&self.path)),
+            Check::Tcp => ("tcp", None),
+        }
     }
 
     /// As Hetzner takes it.
     pub(super) fn body(&self) -> Value {
+        let mut check = json!({
+            "protocol": if self.check == Check::Tcp { "tcp" } else { "http" },
+            "port": self.check_port,
+            "interval": self.interval,
+            "timeout": self.timeout,
+            "retries": self.retries,
+        });
+        match self.check {
+            Check::Tcp => {}
+            http => check["http"] = json!({ "domain": null, "path": self.path, "tls": http == Check::Https }),
+        }
         let mut out = json!({
             "protocol": self.protocol,
             "listen_port": self.port,
             "destination_port": self.target_port,
             "proxyprotocol": false,
-            "health_check": {
-                "protocol": "http",
-                "port": self.target_port,
-                "interval": self.interval,
-                "timeout": self.timeout,
-                "retries": self.retries,
-                "http": { "domain": null, "path": self.path },
-            },
+            "health_check": check,
         });
         // The rest are Hetzner's own defaults, written out because it asks for them.
         let mut http = json!({
@@ -244,17 +279,35 @@ fn rule(service: &Service) -> ForwardingRule {
     }
 }
 
-fn check_of(now: &super::api::HealthCheck, tags: &LabelMap) -> HealthCheck {
-    HealthCheck {
-        path: now.http.as_ref().map(|it| it.path.clone()).unwrap_or_default(),
+/// How targets are asked, and for what.
+fn asked(now: &super::api::HealthCheck) -> (&str, Option<&str>) {
+    match &now.http {
+        _ if now.protocol == "tcp" => ("tcp", None),
+        Some(http) if http.tls => ("https", Some(&http.path)),
+        Some(http) => (&now.protocol, Some(&http.path)),
+        None => (&now.protocol, None),
+    }
+}
+
+/// `at_home`: all services are asked at the port that they send to.
+fn check_of(service: &Service, at_home: bool, tags: &LabelMap) -> Value {
+    let now = &service.health_check;
+    let (protocol, path) = asked(now);
+    let rise = tags.get(labels::RISE).and_then(|it| it.parse().ok());
+    let check = HealthCheck {
+        protocol: protocol.to_owned(),
+        port: Some(now.port).filter(|_| !at_home),
+        path: path.unwrap_or_default().to_owned(),
         interval_seconds: now.interval,
         timeout_seconds: now.timeout,
         fall: now.retries,
-        rise: tags
-            .get(labels::RISE)
-            .and_then(|it| it.parse().ok())
-            .unwrap_or(now.retries),
+        rise: rise.unwrap_or(now.retries),
+    };
+    let mut check = json!(check);
+    if let (None, Value::Object(fields)) = (path, &mut check) {
+        fields.remove("path");
     }
+    check
 }
 
 fn refused(want: &Resource, why: String) -> ProviderError {
@@ -332,6 +385,40 @@ mod tests {
             assert!(wanted.iter().all(|it| services.iter().any(|now| it.is(now))));
             let live = Rules::live(&services, &tags);
             assert_eq!(live, want.spec);
+        }
+    }
+
+    #[test]
+    fn every_kind_of_check_reads_back_as_it_was_written() {
+        let rules = json!([rule("http", 80, "http", None), rule("tcp", 5432, "tcp", None)]);
+        for (protocol, port) in [
+            ("https", None),
+            ("tcp", None),
+            ("tcp", Some(9000)),
+            ("http", Some(9000)),
+        ] {
+            let mut want = resource(rules.clone(), false);
+            want.spec["rules"][1]["target_port"] = 5432.into();
+            let check = want.spec["health_check"].as_object_mut().expect("a check");
+            if protocol != "http" {
+                check.insert("protocol".into(), protocol.into());
+            }
+            if protocol == "tcp" {
+                check.remove("path");
+            }
+            if let Some(port) = port {
+                check.insert("port".into(), port.into());
+            }
+            let read = Rules::read(&want).expect("it is well-formed");
+            let wanted = read.services(&want).expect("Hetzner can do it");
+            let mut tags = LabelMap::new();
+            read.labels(&mut tags);
+            let mut services = answered(&wanted);
+            assert!(wanted.iter().zip(&services).all(|(it, now)| it.is(now)));
+            assert_eq!(Rules::live(&services, &tags), want.spec, "{protocol} {port:?}");
+            services[0].health_check.port = 1;
+            assert!(!wanted[0].is(&services[0]));
+            assert_ne!(Rules::live(&services, &tags), want.spec, "{protocol} {port:?}");
         }
     }
 

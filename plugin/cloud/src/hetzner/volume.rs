@@ -45,7 +45,7 @@ impl Cloud {
         for _ in 0..LOOKS {
             let (now, servers) = futures::try_join!(self.available(number, id, until), self.servers_near(id))?;
             let live = volume(&now, &servers)?;
-            if now.labels == labels && is_as_wanted(&now, &live, want, &labels) {
+            if is_as_wanted(&now, &live, want, &labels) {
                 return Ok(live);
             }
             if now.location.name != location || now.size > size {
@@ -68,7 +68,8 @@ impl Cloud {
             if let Some(host) = host.filter(|it| now.server != Some(*it)) {
                 self.attach(number, host, id, until).await?;
             }
-            self.relabel(&now, &labels, id, until).await?;
+            let merged = labels::merged(&now.labels, &labels, &[labels::ATTACH_TO]);
+            self.relabel(&now, &merged, id, until).await?;
             if !until.pause(backoff.pause()).await {
                 break;
             }

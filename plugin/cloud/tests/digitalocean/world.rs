@@ -12,6 +12,7 @@ use ha_cloud::{
     secret::Secret,
 };
 use ha_core::{
+    desired::{FIXED_ADDRESS, LABELS},
     names::{ProviderName, RegionName, WorkspaceName},
     resource::{Kind, Resource, ResourceId},
 };
@@ -180,8 +181,22 @@ pub(crate) async fn fixture() -> Fixture {
         told: Told::Objects,
         deadline: Duration::from_secs(300),
         keep: Some(Box::new(stand_in.clone())),
-        ..Fixture::new(Arc::new(provider(&stand_in)), workspace(), region())
+        ..Fixture::new(Arc::new(provider(&stand_in)), workspace(), equipped())
     }
+}
+
+/// The region, with labels of the user and an address that stays.
+fn equipped() -> Vec<Resource> {
+    let mut all = region();
+    for it in &mut all {
+        if ["us-app-2", "us-data"].contains(&it.id.name.as_str()) {
+            it.spec[LABELS] = json!({ "env": "prod" });
+        }
+        if it.id.name == "us-app-2" {
+            it.spec[FIXED_ADDRESS] = true.into();
+        }
+    }
+    all
 }
 
 /// Other people's work in the same account.
@@ -222,13 +237,21 @@ impl Neighbours {
                     }
                 )+};
             }
-            picture!(droplets, vpcs, load_balancers, firewalls, volumes, databases);
+            picture!(
+                droplets,
+                vpcs,
+                load_balancers,
+                firewalls,
+                volumes,
+                databases,
+                reserved_ips
+            );
             if !planted {
                 // A tag exists by itself. Those of others are no business of ours, nor are words of people.
                 let ours = world
                     .tags
                     .iter()
-                    .filter(|tag| tag.starts_with("ha:") && !tag.contains("shop-2"));
+                    .filter(|tag| *tag == "env:prod" || tag.starts_with("ha:") && !tag.contains("shop-2"));
                 let carried = |tag: &&String| world.droplets.values().any(|it| it.tags.contains(tag));
                 out.extend(ours.filter(|tag| !carried(tag)).map(|tag| format!("tag {tag}")));
             }

@@ -424,3 +424,20 @@ async fn two_databases_write_on_one_server_at_the_same_time_and_both_are_there()
     let error = provider.ensure(&second).await.expect_err("the place is taken");
     assert!(matches!(error, ProviderError::Taken { .. }), "{error}");
 }
+
+/// Since 5 October 2026, as hcloud-python 2.27 says:
+/// <https://github.com/hetznercloud/hcloud-python/releases/tag/v2.27.0>.
+#[tokio::test]
+async fn a_balancer_whose_removal_is_an_action_is_waited_for_as_well() {
+    let stand_in = StandIn::start().await;
+    let provider = provider(&stand_in);
+    let app = server("eu-app", 1, &["app"]);
+    let want = balancer(&[&app]);
+    make(&provider, &[network(), app, want.clone()]).await;
+    stand_in.knobs(|knobs| {
+        knobs.balancers_end_by_action = true;
+        knobs.action_time = Duration::from_millis(100);
+    });
+    provider.remove(&want.id).await.expect("it is removed");
+    assert_eq!(stand_in.world(|world| world.load_balancers.len()), 0);
+}

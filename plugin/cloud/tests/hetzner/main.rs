@@ -2,8 +2,13 @@
 
 mod changes;
 mod judged;
+mod labels;
+mod offers;
+mod primary_ips;
 mod reading;
 mod refusals;
+mod rights;
+mod survey;
 mod world;
 
 use ha_cloud::contract;

@@ -12,11 +12,12 @@ use ha_cloud::{
     secret::Secret,
 };
 use ha_core::{
+    desired::{FIXED_ADDRESS, LABELS},
     names::{ProviderName, RegionName, WorkspaceName},
     resource::{Kind, Resource, ResourceId},
 };
 use ha_stand_ins::{
-    Cidr, Fault, When,
+    Cidr, Fault, RateLimit, When,
     hetzner::{StandIn, World},
 };
 use serde_json::{Map, Value, json};
@@ -150,7 +151,17 @@ pub(crate) fn region() -> Vec<Resource> {
 
 pub(crate) async fn fixture() -> Fixture {
     let stand_in = Arc::new(StandIn::start().await);
-    let resources = region();
+    // Making and removing everything once for each answer that can be lost is more than an hour allows.
+    stand_in.knobs(|knobs| knobs.rate_limit = RateLimit::per_hour(1_000_000));
+    let mut resources = region();
+    for it in &mut resources {
+        if ["eu-net", "eu-app-2", "eu-lb"].contains(&it.id.name.as_str()) {
+            it.spec[LABELS] = json!({ "env": "prod" });
+        }
+        if it.id.name == "eu-app-2" {
+            it.spec[FIXED_ADDRESS] = true.into();
+        }
+    }
     let mut bigger = server("eu-app", 1, &["app"]);
     bigger.spec["size"] = "cpx31".into();
     Fixture {

@@ -227,3 +227,85 @@ fn managed_databases_are_for_clouds() {
     let all = resources(&workspace, &cloud);
     assert_eq!(needs(find(&all, "eu-pg")), ["eu-net", "us-pg"]);
 }
+
+/// At the clouds.
+fn cloud(workspace: &Workspace) -> Vec<Resource> {
+    let config = Config {
+        target: Target::Cloud,
+        ..Config::default()
+    };
+    resources(workspace, &config)
+}
+
+#[test]
+fn labels_of_the_user_are_wanted_where_something_can_carry_them() {
+    let bare = cloud(&workspace());
+    assert!(bare.iter().all(|it| it.spec.get(LABELS).is_none()));
+    let mut workspace = workspace();
+    let team = BTreeMap::from([("team".to_owned(), "platform".to_owned())]);
+    let region = &mut workspace.regions[0];
+    region.networks[0].declared.labels = team.clone();
+    region.servers[0].declared.labels = team.clone();
+    region.load_balancers[0].declared.labels = team.clone();
+    let labelled = cloud(&workspace);
+    for before in &bare {
+        let after = find(&labelled, &before.id.name);
+        let has = ["us-net", "us-lb"].contains(&before.id.name.as_str()) || before.spec["group"] == "us-app";
+        assert_eq!(after.spec_hash() != before.spec_hash(), has, "{}", before.id);
+        assert_eq!(
+            after.spec.get(LABELS),
+            has.then(|| json!(team)).as_ref(),
+            "{}",
+            before.id
+        );
+    }
+    let here = local(&workspace);
+    assert!(here.iter().all(|it| it.spec.get(LABELS).is_none()));
+}
+
+#[test]
+fn what_nobody_declared_of_a_balancer_changes_no_hash() {
+    let before = find(&cloud(&workspace()), "us-lb").clone();
+    let with = |change: fn(&mut LoadBalancer)| {
+        let mut workspace = workspace();
+        change(&mut workspace.regions[0].load_balancers[0]);
+        find(&cloud(&workspace), "us-lb").clone()
+    };
+    let usual = with(|it| drop(it.declared.fields.insert(SIZE_UNIT.into(), 1.into())));
+    assert_eq!(usual.spec_hash(), before.spec_hash());
+    let more = with(|it| drop(it.declared.fields.insert(SIZE_UNIT.into(), 3.into())));
+    assert_eq!(more.spec[SIZE_UNIT], 3);
+    let other = with(|it| it.health_check.port = Some(9000));
+    assert_eq!(other.spec["health_check"]["port"], 9000);
+    let connects = with(|it| it.health_check.protocol = "tcp".into());
+    let mut check = before.spec["health_check"].clone();
+    check["protocol"] = "tcp".into();
+    check.as_object_mut().expect("a record").remove("path");
+    assert_eq!(
+        connects.spec["health_check"], check,
+        "who only connects asks for no path"
+    );
+}
+
+#[test]
+fn an_address_that_stays_is_wanted_in_the_words_of_each_provider() {
+    let mut workspace = workspace();
+    for (region, word) in [(0, "reserved_ip"), (1, "primary_ip")] {
+        let fields = &mut workspace.regions[region].servers[0].declared.fields;
+        fields.insert(word.to_owned(), true.into());
+    }
+    workspace.regions[0].servers[1]
+        .declared
+        .fields
+        .insert("reserved_ip".to_owned(), false.into());
+    let all = cloud(&workspace);
+    for (name, wants) in [
+        ("us-app-1", true),
+        ("eu-app-2", true),
+        ("us-db-1", false),
+        ("asia-app-1", false),
+    ] {
+        assert_eq!(find(&all, name).spec.get(FIXED_ADDRESS).is_some(), wants, "{name}");
+    }
+    assert!(local(&workspace).iter().all(|it| it.spec.get(FIXED_ADDRESS).is_none()));
+}

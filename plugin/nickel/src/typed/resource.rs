@@ -149,12 +149,13 @@ impl Members {
                 declared,
             }),
             "digitalocean.LoadBalancer" | "hetzner.LoadBalancer" | "aws.ALB" => {
+                let rules = rules(fields);
                 self.load_balancers.push(LoadBalancer {
                     targets: text(fields, "targets").map(str::to_owned),
                     location: place,
                     algorithm: own("algorithm"),
-                    rules: rules(fields),
-                    health_check: health_check(fields),
+                    health_check: health_check(fields, &rules),
+                    rules,
                     redirect_http_to_https: flag(fields, "redirect_http_to_https"),
                     declared,
                 });
@@ -245,11 +246,16 @@ fn rules(fields: &Map<String, Value>) -> Vec<ForwardingRule> {
         .collect()
 }
 
-fn health_check(fields: &Map<String, Value>) -> HealthCheck {
+fn health_check(fields: &Map<String, Value>, rules: &[ForwardingRule]) -> HealthCheck {
     let check = fields.get("health_check");
     let whole = |name: &str| check.and_then(|it| it.get(name)).and_then(Value::as_u64);
     let count = |name: &str, default: u32| whole(name).and_then(|it| u32::try_from(it).ok()).unwrap_or(default);
+    let protocol = check.and_then(|it| it.get("protocol")).and_then(Value::as_str);
+    let port = whole("port").and_then(|it| u16::try_from(it).ok());
     HealthCheck {
+        protocol: protocol.unwrap_or("http").to_owned(),
+        // One that every rule sends to anyway says nothing.
+        port: port.filter(|port| rules.iter().any(|rule| rule.target_port != *port)),
         path: check
             .and_then(|it| it.get("path"))
             .and_then(Value::as_str)

@@ -5,12 +5,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use ha_stand_ins::{RateLimit, digitalocean, hetzner};
+use ha_stand_ins::{RateLimit, aws_replay, digitalocean, hetzner};
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Provider {
     Hetzner,
     Digitalocean,
+    /// Instances from memory, for reading alone: no token, no limit, nothing that changes.
+    AwsReplay,
 }
 
 /// A provider's API on this machine.
@@ -114,10 +116,18 @@ async fn serve_digitalocean(arguments: &Arguments) -> std::io::Result<(digitaloc
     Ok((stand_in, endpoint))
 }
 
+async fn replay_aws(arguments: &Arguments) -> std::io::Result<(aws_replay::Replay, String)> {
+    let latency = Duration::from_millis(arguments.latency_ms);
+    let replay = aws_replay::Replay::listen(arguments.listen, latency, arguments.planted()).await?;
+    let endpoint = replay.endpoint();
+    Ok((replay, endpoint))
+}
+
 /// Serving until it is dropped.
 enum Serving {
     Hetzner { _it: hetzner::StandIn },
     DigitalOcean { _it: digitalocean::StandIn },
+    Aws { _it: aws_replay::Replay },
 }
 
 #[tokio::main]
@@ -131,6 +141,10 @@ async fn main() -> std::io::Result<()> {
         Provider::Digitalocean => {
             let (it, endpoint) = serve_digitalocean(&arguments).await?;
             (Serving::DigitalOcean { _it: it }, endpoint)
+        }
+        Provider::AwsReplay => {
+            let (it, endpoint) = replay_aws(&arguments).await?;
+            (Serving::Aws { _it: it }, endpoint)
         }
     };
     let mut out = std::io::stdout();

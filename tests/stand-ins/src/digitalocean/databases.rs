@@ -1,6 +1,7 @@
 //! Managed databases: clusters, read replicas, promotion, resizing.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -10,6 +11,7 @@ use super::catalog::find_region;
 use super::reply::{Answer, Problem, form};
 use super::tags::{known_tags, read_tags};
 use super::world::World;
+use crate::cidr::Cidr;
 use crate::form::Form;
 use crate::wire::{Ask, Reply};
 
@@ -57,12 +59,24 @@ pub struct Database {
     pub size: String,
     pub nodes: i64,
     pub storage_mib: i64,
-    /// `creating`, `online`, `resizing`.
+    /// `creating`, `online`, `resizing`, `migrating` to another version.
     pub status: &'static str,
     pub vpc: String,
     pub replicas: BTreeMap<String, Replica>,
+    /// Who may connect; everybody with the password where there is none.
+    pub sources: Vec<Source>,
     /// How many times more the creation of a replica is refused.
     pub refusals: u32,
+}
+
+/// A trusted source, in DigitalOcean's words a rule of the firewall.
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub id: String,
+    /// `droplet`, `k8s`, `ip_addr`, `tag`, `app`.
+    pub kind: &'static str,
+    pub value: String,
+    pub created: Timestamp,
 }
 
 fn connection(name: &str, ready: bool, private: bool) -> Value {
@@ -211,11 +225,7 @@ pub(crate) fn create(world: &mut World, ask: &Ask) -> Answer {
         let given = form.raw(known);
         form.rule(given.is_none_or(|value| value.is_object()), known, "must be an object");
     }
-    form.each("rules", |rule| {
-        rule.ignore(&["uuid", "cluster_uuid", "created_at", "description"]);
-        rule.need_one_of("type", &["droplet", "k8s", "ip_addr", "tag", "app"]);
-        rule.need_text("value");
-    });
+    let rules = form.each("rules", rule).unwrap_or_default();
     form.finish()?;
     region_and_size(&region, &size)?;
     if world.databases.values().any(|one| one.name == name) {
@@ -224,6 +234,7 @@ pub(crate) fn create(world: &mut World, ask: &Ask) -> Answer {
     world.within_quota("databases", world.databases.len())?;
     let vpc = world.vpc_for(vpc.as_deref(), &region)?;
     known_tags(world, &tags);
+    let sources = read_sources(world, rules)?;
     let id = world.next_uuid();
     let late = world.knobs.tags_late;
     let database = Database {
@@ -240,6 +251,7 @@ pub(crate) fn create(world: &mut World, ask: &Ask) -> Answer {
         status: "creating",
         vpc,
         replicas: BTreeMap::new(),
+        sources,
         refusals: world.knobs.replica_refusals,
     };
     let body = json!({"database": database.render()});
@@ -302,6 +314,90 @@ pub(crate) fn resize(world: &mut World, ask: &Ask) -> Answer {
         }
     });
     Ok(Reply::empty(202))
+}
+
+/// One rule of a body: its type and its value.
+fn rule(form: &mut Form) -> (&'static str, String) {
+    form.ignore(&["uuid", "cluster_uuid", "created_at", "description"]);
+    let kind = form.need_one_of("type", &["droplet", "k8s", "ip_addr", "tag", "app"]);
+    (kind, form.need_text("value"))
+}
+
+/// What a rule names has to be there, as far as it is in this world.
+fn read_sources(world: &mut World, rules: Vec<(&'static str, String)>) -> Result<Vec<Source>, Problem> {
+    let mut sources = Vec::new();
+    for (kind, value) in rules {
+        let there = match kind {
+            "tag" => world.tags.contains(&value),
+            "droplet" => value.parse().is_ok_and(|id: u64| world.droplets.contains_key(&id)),
+            "ip_addr" => value.parse::<IpAddr>().is_ok() || value.parse::<Cidr>().is_ok(),
+            _ => true,
+        };
+        if !there {
+            return Err(Problem::unprocessable(format!(
+                "invalid firewall rule: there is no {kind} {value}"
+            )));
+        }
+        sources.push(Source {
+            id: world.next_uuid(),
+            kind,
+            value,
+            created: world.now(),
+        });
+    }
+    Ok(sources)
+}
+
+pub(crate) fn firewall(world: &mut World, ask: &Ask) -> Answer {
+    let database = find(world, ask)?;
+    let shown = database.sources.iter().map(|source| {
+        json!({
+            "uuid": source.id,
+            "cluster_uuid": database.id,
+            "type": source.kind,
+            "value": source.value,
+            "created_at": stamp(source.created),
+        })
+    });
+    let rules: Vec<Value> = shown.collect();
+    Ok(Reply::json(200, json!({ "rules": rules })))
+}
+
+/// All of them at once: what is left out is no longer trusted.
+pub(crate) fn set_firewall(world: &mut World, ask: &Ask) -> Answer {
+    let id = find(world, ask)?.id.clone();
+    let mut form = form(ask)?;
+    let rules = form.each("rules", rule).unwrap_or_default();
+    form.finish()?;
+    let sources = read_sources(world, rules)?;
+    if let Some(database) = world.databases.get_mut(&id) {
+        database.sources = sources;
+    }
+    Ok(Reply::empty(204))
+}
+
+/// Never back to an older one.
+pub(crate) fn upgrade(world: &mut World, ask: &Ask) -> Answer {
+    find(world, ask)?;
+    let mut form = form(ask)?;
+    let version = form.need_text("version");
+    form.finish()?;
+    let database = online(world, ask)?;
+    let id = database.id.clone();
+    let number = |text: &str| text.split('.').next().and_then(|major| major.parse::<u32>().ok());
+    if number(&version).is_none() || number(&version) <= number(&database.version) {
+        return Err(Problem::unprocessable("invalid version to upgrade to"));
+    }
+    if let Some(database) = world.databases.get_mut(&id) {
+        database.status = "migrating";
+    }
+    world.when_ready(move |world| {
+        if let Some(database) = world.databases.get_mut(&id) {
+            database.version = version;
+            database.status = "online";
+        }
+    });
+    Ok(Reply::empty(204))
 }
 
 pub(crate) fn replicas(world: &mut World, ask: &Ask) -> Answer {
@@ -412,6 +508,7 @@ pub(crate) fn promote(world: &mut World, ask: &Ask) -> Answer {
         status: "creating",
         vpc: replica.vpc,
         replicas: BTreeMap::new(),
+        sources: Vec::new(),
         refusals: world.knobs.replica_refusals,
         ..before
     };

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 pub use actions::{Action, ActionStatus, What};
 pub use balancers::Balancer;
-pub use databases::{Database, Replica};
+pub use databases::{Database, Replica, Source};
 pub use domains::{Domain, Record};
 pub use droplets::Droplet;
 pub use firewalls::Firewall;

@@ -530,6 +530,12 @@ pub(crate) fn delete(world: &mut World, ask: &Ask) -> Answer {
         return Err(Problem::protected("load balancer"));
     }
     world.not_busy::<Balancer>(id)?;
-    world.load_balancers.remove(&id);
-    Ok(Reply::empty(204))
+    if !world.knobs.balancers_end_by_action {
+        world.load_balancers.remove(&id);
+        return Ok(Reply::empty(204));
+    }
+    let action = world.start("delete_load_balancer", &[(Balancer::ONE, id)], move |world| {
+        world.load_balancers.remove(&id);
+    });
+    Ok(Reply::json(200, json!({"action": world.action(action)})))
 }

@@ -50,6 +50,10 @@ pub struct Knobs {
     pub shutdown_ignored: bool,
     /// What load balancers find of the servers that run.
     pub targets_healthy: bool,
+    /// Removing a load balancer takes time and is answered with an action, as since 5 October 2026
+    /// (<https://docs.hetzner.cloud/changelog#2026-10-05-load-balancers-can-use-existing-primary-ips>). Off by default:
+    /// the description that the stand-in is held against is older.
+    pub balancers_end_by_action: bool,
 }
 
 impl Default for Knobs {
@@ -65,6 +69,7 @@ impl Default for Knobs {
             fail_next: Vec::new(),
             shutdown_ignored: false,
             targets_healthy: true,
+            balancers_end_by_action: false,
         }
     }
 }
