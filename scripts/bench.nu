@@ -1,6 +1,8 @@
 #!/usr/bin/env -S sh -c 's=$(readlink -f "$0"); exec "${s%/*}/nu.sh" "$s" "$@"'
 
 use ha *
+use bench/clouds.nu
+use bench/measure.nu *
 
 const ROOT = path self ..
 
@@ -27,9 +29,23 @@ def main [
     } finally {
         rm --recursive --force $folder
     }
-    $rows | each {|row|
-        let ratio = if $row.budget == null { null } else { $row.measured / $row.budget | math round --precision 2 }
-        $row | update measured { readable } | insert ratio $ratio
+    $rows | rated
+}
+
+# Measure what the clouds cost: reading three of them, plan, provision and destroy at AWS, calls, memory. The providers
+# are stand-ins on this machine, which tests/stand-ins has, and moto. HA_STAND_IN names a built stand-in; cargo builds it
+# otherwise.
+@example "one of them" { ./scripts/bench.nu clouds --only reading }
+def "main clouds" [
+    --runs (-r): int = 9  # How often the fast ones are measured; three times where something is made.
+    --only (-o): string@[reading memory aws instances example]  # Only this one.
+]: nothing -> table<what: string, measured: any, budget: any, ratio: float> {
+    let folder = mktemp --directory --tmpdir ha-bench.XXXXXX
+    ^chmod 755 $folder
+    try {
+        clouds figures $folder $runs $only | rated
+    } finally {
+        rm --recursive --force $folder
     }
 }
 
@@ -40,7 +56,7 @@ def main [
 def "main failover" [
     --runs (-r): int = 10
     --only (-o): string@[kill_region freeze_database cut_region kill_database switchover rejoin far]  # Only this one.
-]: nothing -> table<what: string, measured: duration, worst: duration, budget: duration, ratio: float, lost: int, runs: int> {
+]: nothing -> table<what: string, measured: duration, lost: int, budget: duration, ratio: float, worst: duration, runs: int> {
     let near = [kill_region freeze_database cut_region kill_database switchover]
     let wanted = if $only == null { $near } else if $only == rejoin { [kill_region] } else { $near | where $it == $only }
     let rows = if ($wanted | is-empty) { [] } else {
@@ -49,7 +65,7 @@ def "main failover" [
     let far = if $only not-in [null far] { [] } else {
         failover world Default 80ms {||
             let promised = ha budget | where step == writes | get 0.promised
-            [kill_region freeze_database] | each {|fault| outages $fault $runs $promised ", 80 ms between regions" } | flatten
+            [kill_region freeze_database cut_region] | each {|fault| outages $fault $runs $promised ", 80 ms between regions" } | flatten
         }
     }
     [...$rows ...$far]
@@ -90,9 +106,9 @@ def outages [fault: string, runs: int, budget: duration, where: string]: nothing
     let row = {
         what: $"write outage, ($fault)($where)"
         measured: ($seen.outage | math median)
-        worst: ($seen.outage | math max)
-        budget: $budget
         lost: ($seen.lost | math sum)
+        budget: $budget
+        worst: ($seen.outage | math max)
         runs: $runs
         fault: $fault
     }
@@ -100,9 +116,9 @@ def outages [fault: string, runs: int, budget: duration, where: string]: nothing
     let back = {
         what: $"the old primary streams again($where)"
         measured: ($seen.rejoin | math median)
-        worst: ($seen.rejoin | math max)
-        budget: 15sec
         lost: 0
+        budget: 15sec
+        worst: ($seen.rejoin | math max)
         runs: $runs
         fault: rejoin
     }
@@ -156,15 +172,6 @@ def "failover world" [timing: string, delay: duration, measure: closure]: nothin
         ha destroy $name | ignore
         cd /
         rm --recursive --force $folder
-    }
-}
-
-# Nanoseconds say nothing here.
-def readable []: any -> any {
-    let measured = $in
-    match ($measured | describe) {
-        duration => (if $measured < 1sec { $measured // 10us * 10us } else { $measured // 10ms * 10ms })
-        _ => $measured
     }
 }
 
@@ -229,14 +236,6 @@ def local [folder: path, runs: int]: nothing -> table {
     }
 }
 
-# Fails when a step was not done.
-def "rollout check" []: table -> nothing {
-    let failed = $in | where status not-in [done unchanged]
-    if ($failed | is-not-empty) {
-        error make --unspanned {msg: $"not done:\n($failed | to nuon --indent 2)" code: "ha::bench::failed"}
-    }
-}
-
 # A copy of the example under a name that nobody uses.
 def "workspace in" [folder: path]: nothing -> path {
     let copy = $folder | path join ws
@@ -255,11 +254,6 @@ def "workspace name" []: nothing -> string {
     open --raw workspace.ncl | parse --regex '(?m)^\s*workspace = "(?<name>[^"]+)"' | get 0.name
 }
 
-# A new shell and a new plugin each time.
-def cold [runs: int, code: string]: nothing -> duration {
-    1..$runs | each { timeit { ^$env.HA_NU -n --plugins $env.HA_PLUGIN -c $"($code) | ignore" } } | math median
-}
-
 # As `cold`, and the workspace is another one each time, so that nothing remembered helps.
 def edited [runs: int, code: string]: nothing -> duration {
     1..$runs
@@ -270,17 +264,8 @@ def edited [runs: int, code: string]: nothing -> duration {
     | math median
 }
 
-def warm [runs: int, action: closure]: nothing -> duration {
-    null | do $action | ignore
-    1..$runs | each { timeit { null | do $action | ignore } } | math median
-}
-
 def "guards of" [folder: path]: nothing -> list<int> {
     glob ($folder | path join "state/*/regions/*/hosts/*/run/guard.json") | each {|file| open $file | get pid }
-}
-
-def "memory of" [pid: int]: nothing -> filesize {
-    open --raw $"/proc/($pid)/status" | parse --regex 'VmRSS:\s+(?<kb>\d+) kB' | get 0.kb | into int | $in * 1kib
 }
 
 # Ticks of processor time so far.

@@ -2,17 +2,19 @@
 //!
 //! A test that works around something in which moto differs from AWS says so in its name.
 
+mod aws_asked;
 mod aws_proxy;
 
 use std::{
     io::{Read, Write},
     net::TcpListener,
+    time::Duration,
 };
 
 use ha_cloud::{
     Provider, ProviderError,
     aws::{AwsProvider, Credentials, Options, SshKey},
-    contract,
+    contract::{self, Fixture},
     secret::Secret,
 };
 use ha_core::{
@@ -22,7 +24,7 @@ use ha_core::{
 use serde_json::json;
 
 use aws_proxy::{
-    moto::Moto,
+    moto::{Moto, Pool},
     neighbours::ask,
     world::{LOCATION, World, balancer, network, options, resource, server},
 };
@@ -77,8 +79,17 @@ async fn the_whole_region_is_made_seen_and_removed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_keeps_the_contract_with_client_tokens_that_moto_ignores() {
-    let moto = Moto::start();
-    contract::run(async || World::new(&moto).fixture()).await;
+    // moto works on one core, whatever it is asked at once.
+    let pool = Pool::start(2);
+    contract::run_side_by_side(pool.size(), async || {
+        let moto = pool.take();
+        let world = World::new(&moto);
+        Fixture {
+            keep: Some(Box::new(moto)),
+            ..world.fixture()
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -133,6 +144,25 @@ async fn a_server_made_again_is_another_one_though_its_first_token_is_remembered
     assert_eq!(instances().len(), 2);
     is_so(&app, &made(&world, &app).await);
     assert_eq!(instances().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_made_again_is_another_one_though_its_first_token_is_remembered_and_moto_forgets_tokens() {
+    let moto = Moto::start();
+    let world = World::new(&moto);
+    let impatient = Options {
+        deadline: Duration::from_secs(1),
+        ..options(&world.proxy)
+    };
+    let provider = AwsProvider::open(impatient).expect("it has a location");
+    let volume = world.resources().remove(2);
+    made(&world, &network()).await;
+    is_so(&volume, &made(&world, &volume).await);
+    removed(&world, &volume).await;
+    world.proxy.state().tokens_outlive_volumes = true;
+    is_so(&volume, &provider.ensure(&volume).await.expect("it is made anew"));
+    assert_eq!(world.proxy.count("CreateVolume"), 3);
+    assert_eq!(world.provider.observe().await.expect("a list").len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

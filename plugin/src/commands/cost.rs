@@ -1,6 +1,9 @@
+use std::collections::BTreeMap;
+
 use ha_core::{
-    cost::{self, Change, Prices, Row as Line, Wrong},
+    cost::{self, Change, Origin, Row as Line, Wrong},
     model::Workspace,
+    names::ProviderName,
 };
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
@@ -11,7 +14,7 @@ use nu_protocol::{
 use super::complete_regions;
 use crate::{
     HaPlugin,
-    context::Context,
+    context::{Context, Prices},
     error::{Failed, What},
     nu::{At, Count, Time, args, table},
 };
@@ -36,9 +39,11 @@ struct Row {
     provider: String,
     currency: Option<String>,
     rate: f64,
+    origin: Option<String>,
     as_of: Option<Time>,
     stale: bool,
     source: Option<String>,
+    note: Option<String>,
 }
 
 impl PluginCommand for Cost {
@@ -74,8 +79,10 @@ the provider bills, rate the dollars for one euro between them. Without tax. An 
 counts them. Not counted is what comes with use: traffic, requests, snapshots; nor the boot disk of an AWS server.
 
 A price is the one in config.toml, below [prices.<provider>], by the word in column type and in dollars a month; else
-that of the provider; else that of the file which is part of the program: source says which, as_of of which day, and
-stale that it, or the rate, is older than 180 days. A line without a known price has null for its cost, and error says
+the one that the provider tells, which is asked where target = \"cloud\"; else that of the file which is part of the
+program: origin says which (written, told, file), as_of of which day, and stale that it, or the rate, is older than 180
+days. Hetzner tells all of its prices, DigitalOcean those of Droplets, AWS none. Of a provider that did not answer the
+file's prices count, and note says why. A line without a known price has null for its cost, and error says
 why. There is no row of sums: they are a pipeline away, and one over a null is refused by math sum instead of being
 too small.
 
@@ -135,7 +142,7 @@ which only the application runs, size=cpx32 alone for every group of a provider 
         let context = Context::open(plugin, engine, call)?;
         let region = context.region(call)?;
         let workspace = context.workspace()?;
-        let prices = prices(&context);
+        let Prices { all: prices, unheard } = context.prices(plugin, engine, workspace)?;
         let now = Timestamp::now();
         let of = |workspace: &Workspace| cost::rows(workspace, &prices, now).map_err(unreadable).at(call.head);
         let before = of(workspace)?;
@@ -164,7 +171,7 @@ which only the application runs, size=cpx32 alone for every group of a provider 
         let rows = lines
             .into_iter()
             .filter(|(line, _)| of_region(line))
-            .map(|(line, before)| row(line, before, rate))
+            .map(|(line, before)| row(line, before, rate, &unheard))
             .collect();
         Ok(table::<Row>(
             rows,
@@ -174,24 +181,19 @@ which only the application runs, size=cpx32 alone for every group of a provider 
     }
 }
 
-/// All prices that count for what is shown.
-pub(super) fn prices(context: &Context) -> Prices {
-    Prices::new(&context.config, [])
-}
-
-fn row(line: Line, before: Option<Line>, rate: f64) -> Row {
+fn row(line: Line, before: Option<Line>, rate: f64, unheard: &BTreeMap<ProviderName, String>) -> Row {
     let usd = |line: &Line| line.monthly.map(|it| it.usd);
     let difference = before.as_ref().and_then(|before| difference(&line, before));
     let (now, before) = (usd(&line), before.as_ref().and_then(usd));
-    let (error, currency, as_of, source) = match line.price {
-        Ok(price) => (
-            None,
-            Some(price.currency.as_str().to_owned()),
-            price.as_of.and_then(day),
-            Some(price.source),
-        ),
-        Err(error) => (Some(error.to_string()), None, None, None),
+    let unheard = unheard.get(&line.provider);
+    let (error, price) = match line.price {
+        Ok(price) => (None, Some(price)),
+        Err(error) => (Some(error.to_string()), None),
     };
+    let unasked = price.as_ref().is_none_or(|it| it.origin == Origin::File);
+    let note = unheard
+        .filter(|_| unasked)
+        .map(|why| format!("{} did not tell its prices: {why}", line.provider));
     Row {
         region: line.region.map(|it| it.to_string()),
         component: line.component.as_str().to_owned(),
@@ -205,11 +207,13 @@ fn row(line: Line, before: Option<Line>, rate: f64) -> Row {
         difference,
         error,
         provider: line.provider.to_string(),
-        currency,
+        currency: price.as_ref().map(|it| it.currency.as_str().to_owned()),
         rate,
-        as_of,
+        origin: price.as_ref().map(|it| it.origin.as_str().to_owned()),
+        as_of: price.as_ref().and_then(|it| it.as_of).and_then(day),
         stale: line.stale,
-        source,
+        source: price.map(|it| it.source),
+        note,
     }
 }
 

@@ -21,27 +21,24 @@ use crate::{limits::Ledger, rest::Backoff};
 
 /// What a request may bear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Repeat {
+pub(crate) enum Repeat {
     /// Twice is once: it reads, deletes, or sets something to a value.
     Freely,
     /// Twice is two: only after a refusal that proves nothing was done.
     WhenRefused,
 }
 
-/// Soon at first, since most of what AWS works on takes a moment; later seldom.
-const fn pauses() -> Backoff {
-    Backoff::new(Duration::from_millis(200), Duration::from_secs(5))
-}
-
 /// Sends the requests of one location.
 #[derive(Clone, Debug)]
-pub(super) struct Caller {
-    pub(super) location: String,
+pub(crate) struct Caller {
+    pub(crate) location: String,
     /// Requests under way at AWS at once, over all locations.
-    pub(super) gate: Arc<Semaphore>,
-    pub(super) ledger: Arc<Ledger>,
+    pub(crate) gate: Arc<Semaphore>,
+    pub(crate) ledger: Arc<Ledger>,
     /// For whatever AWS works on: a start, a stop, a delete that waits for another.
-    pub(super) deadline: Duration,
+    pub(crate) deadline: Duration,
+    /// Before the second look at something that AWS works on.
+    pub(crate) pause: Duration,
 }
 
 /// How often a request is sent before its failure is passed on.
@@ -52,9 +49,17 @@ pub(super) const ATTEMPTS: u32 = 5;
 /// Source: <https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html>.
 const SETTLING: Duration = Duration::from_secs(30);
 
+/// A request that was throttled or lost waits this much longer than a look: whoever repeats it at once is throttled on.
+const RETRY: u32 = 4;
+
 impl Caller {
+    /// Soon at first, since most of what AWS works on takes a moment; later seldom.
+    const fn looks(&self) -> Backoff {
+        Backoff::starting(self.pause)
+    }
+
     /// Sends it, and again where `repeat` allows it.
-    pub(super) async fn call<T, E, F>(
+    pub(crate) async fn call<T, E, F>(
         &self,
         action: &'static str,
         repeat: Repeat,
@@ -65,7 +70,7 @@ impl Caller {
         E: ProvideErrorMetadata + Error + 'static,
     {
         let begun = Instant::now();
-        let mut backoff = pauses();
+        let mut backoff = Backoff::starting(self.pause * RETRY);
         let mut left = ATTEMPTS;
         loop {
             left -= 1;
@@ -199,7 +204,7 @@ impl Caller {
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: ProvideErrorMetadata + Error + 'static,
     {
-        let mut backoff = pauses();
+        let mut backoff = self.looks();
         loop {
             match self.call(action, repeat, &send).await {
                 Err(fault) if fault.is(class) && Instant::now() < until => {
@@ -244,24 +249,25 @@ impl Caller {
             seen.push(next);
         }
     }
-}
 
-/// Asks until there is an answer, or until the deadline has passed; the last word on why not is then the error's.
-pub(super) async fn until<T, E, F>(
-    deadline: Duration,
-    look: impl Fn() -> F,
-    late: impl FnOnce(String) -> E,
-) -> Result<T, E>
-where
-    F: Future<Output = Result<Result<T, String>, E>>,
-{
-    let end = Instant::now() + deadline;
-    let mut backoff = pauses();
-    loop {
-        match look().await? {
-            Ok(found) => return Ok(found),
-            Err(why) if Instant::now() >= end => return Err(late(why)),
-            Err(_) => tokio::time::sleep(backoff.pause()).await,
+    /// Looks until there is an answer, or until `within` has passed; the last word on why not is then the error's.
+    pub(crate) async fn until<T, E, F>(
+        &self,
+        within: Duration,
+        look: impl Fn() -> F,
+        late: impl FnOnce(String) -> E,
+    ) -> Result<T, E>
+    where
+        F: Future<Output = Result<Result<T, String>, E>>,
+    {
+        let end = Instant::now() + within;
+        let mut backoff = self.looks();
+        loop {
+            match look().await? {
+                Ok(found) => return Ok(found),
+                Err(why) if Instant::now() >= end => return Err(late(why)),
+                Err(_) => tokio::time::sleep(backoff.pause()).await,
+            }
         }
     }
 }
@@ -321,6 +327,7 @@ mod tests {
             gate: Arc::new(Semaphore::new(1)),
             ledger: Arc::new(Ledger::new("aws")),
             deadline: Duration::from_secs(1),
+            pause: Duration::from_millis(1),
         }
     }
 
@@ -352,7 +359,8 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_waits_is_told_the_last_reason_when_it_is_too_late() {
-        let late = until(
+        let caller = caller();
+        let late = caller.until(
             Duration::ZERO,
             || async { Ok::<Result<(), String>, String>(Err("it is stopping".into())) },
             |why| why,

@@ -11,20 +11,20 @@ use crate::ProviderError;
 
 /// One request that did not succeed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(crate) struct Fault {
     /// As IAM writes it, so that it can be copied into a policy: `ec2:RunInstances`.
-    pub(super) action: &'static str,
-    pub(super) location: String,
-    pub(super) class: Class,
+    pub(crate) action: &'static str,
+    pub(crate) location: String,
+    pub(crate) class: Class,
     /// `RequestLimitExceeded`; empty when no answer came.
-    pub(super) code: String,
-    pub(super) message: String,
+    pub(crate) code: String,
+    pub(crate) message: String,
     /// From the first attempt to the end of the last.
-    pub(super) took: Duration,
+    pub(crate) took: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {
+pub(crate) enum Class {
     /// It is not there; just after a create: not there yet.
     NotFound,
     /// Something that still exists uses it.
@@ -131,7 +131,7 @@ pub(super) fn class_of(code: &str, status: u16) -> Class {
 }
 
 impl Fault {
-    pub(super) fn is(&self, class: Class) -> bool {
+    pub(crate) fn is(&self, class: Class) -> bool {
         self.class == class
     }
 }

@@ -18,7 +18,8 @@ pub(super) fn label_tags(spec: &Value) -> Tags {
         .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
         .collect();
     let keys: Vec<String> = tags.keys().cloned().collect();
-    if !keys.is_empty() {
+    // Also where there is none any more, in place of those that were there.
+    if spec.get(LABELS).is_some() {
         tags.insert(LABEL_KEYS.to_owned(), keys.join(BETWEEN));
     }
     tags
@@ -31,6 +32,22 @@ pub(super) fn labels(tags: &Tags) -> Value {
         .filter_map(|key| Some((key.to_owned(), Value::String(tags.get(key)?.clone()))))
         .collect();
     Value::Object(labels)
+}
+
+/// The user's labels as a field of a spec, where there are any.
+pub(super) fn tell(spec: &mut Value, tags: &Tags) {
+    let labels = labels(tags);
+    if labels.as_object().is_some_and(|it| !it.is_empty()) {
+        spec[LABELS] = labels;
+    }
+}
+
+/// The keys of labels that were the user's and are not wanted any more.
+pub(super) fn obsolete<'a>(has: &'a Tags, wanted: &Tags) -> Vec<&'a str> {
+    let listed = has.get(LABEL_KEYS).map(|it| it.split(BETWEEN)).into_iter().flatten();
+    let keys = listed.chain([LABEL_KEYS]);
+    keys.filter(|key| has.contains_key(*key) && !wanted.contains_key(*key))
+        .collect()
 }
 
 #[cfg(test)]
@@ -48,6 +65,25 @@ mod tests {
             tags.insert("cost-center".to_owned(), "put there by a rule of the account".to_owned());
             prop_assert_eq!(super::labels(&tags), spec["labels"].clone());
         }
+    }
+
+    #[test]
+    fn what_nobody_wants_any_more_is_known_by_its_key() {
+        let before = label_tags(&json!({ "labels": { "team": "web", "env": "prod" } }));
+        let mut has = before.clone();
+        has.insert(
+            "cost-center".to_owned(),
+            "put there by a rule of the account".to_owned(),
+        );
+        let fewer = label_tags(&json!({ "labels": { "env": "test" } }));
+        assert_eq!(obsolete(&has, &fewer), ["team"]);
+        assert_eq!(obsolete(&has, &label_tags(&json!({}))), ["env", "team", LABEL_KEYS]);
+        let mut spec = json!({ "size": "t3.medium" });
+        tell(&mut spec, &has);
+        assert_eq!(spec["labels"], json!({ "team": "web", "env": "prod" }));
+        let mut bare = json!({});
+        tell(&mut bare, &label_tags(&json!({ "labels": {} })));
+        assert_eq!(bare, json!({}));
     }
 
     #[test]

@@ -11,10 +11,7 @@ use ha_core::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    call::{
-        Repeat::{Freely, WhenRefused},
-        until,
-    },
+    call::Repeat::{Freely, WhenRefused},
     fault::{Class, Fault},
     fields::{self, LABELS},
     lists,
@@ -108,7 +105,7 @@ fn interface_id(instance: &ec2::Instance) -> &str {
         .unwrap_or_default()
 }
 
-fn ids_on(instance: &ec2::Instance) -> Vec<String> {
+pub(super) fn ids_on(instance: &ec2::Instance) -> Vec<String> {
     let groups = interface(instance).map(|it| it.groups()).unwrap_or_default();
     groups
         .iter()
@@ -165,25 +162,27 @@ pub(super) async fn ensure(place: &Place, want: &Resource) -> Result<Live, Provi
     let (id, for_groups) = (id.as_str(), &for_groups);
     gather(place, id, for_groups, &servers).await?;
     write_tags(place, id, &all_tags).await?;
-    until(
-        place.deadline,
-        || async {
-            let (groups, servers) = tokio::join!(lists::groups(place, &only), self::servers(place, &want.id.region));
-            let (groups, servers) = (groups?, servers?);
-            // One that was made meanwhile may have looked for firewalls before this one was there to be seen.
-            gather(place, id, for_groups, &servers).await?;
-            let group = groups.iter().find(|it| it.group_id() == Some(id));
-            let live = group.and_then(|it| live(place, it, &servers, Some(network)));
-            Ok(live
-                .filter(|it| it.spec == want.spec)
-                .ok_or_else(|| format!("{id} does not show its rules yet")))
-        },
-        |detail| ProviderError::NotReady {
-            id: want.id.clone(),
-            detail,
-        },
-    )
-    .await
+    place
+        .until(
+            place.deadline,
+            || async {
+                let (groups, servers) =
+                    tokio::join!(lists::groups(place, &only), self::servers(place, &want.id.region));
+                let (groups, servers) = (groups?, servers?);
+                // One that was made meanwhile may have looked for firewalls before this one was there to be seen.
+                gather(place, id, for_groups, &servers).await?;
+                let group = groups.iter().find(|it| it.group_id() == Some(id));
+                let live = group.and_then(|it| live(place, it, &servers, Some(network)));
+                Ok(live
+                    .filter(|it| it.spec == want.spec)
+                    .ok_or_else(|| format!("{id} does not show its rules yet")))
+            },
+            |detail| ProviderError::NotReady {
+                id: want.id.clone(),
+                detail,
+            },
+        )
+        .await
 }
 
 /// Puts the servers of these groups into the firewall, and all others out of it; where it is so, nothing is asked.
@@ -256,7 +255,7 @@ pub(super) async fn remove(place: &Place, id: &ResourceId) -> Result<(), Provide
     Ok(())
 }
 
-fn tags_of(ws: &WorkspaceName, want: &Resource) -> Tags {
+pub(super) fn tags_of(ws: &WorkspaceName, want: &Resource) -> Tags {
     let mut all = tags::of(ws, want);
     all.insert(TARGETS.to_owned(), spec::texts(&want.spec, "targets").join(BETWEEN));
     all.extend(fields::label_tags(&want.spec));

@@ -8,19 +8,22 @@
 //! (they would repeat a create whose answer was lost), and passwords (RDS makes them and keeps them at AWS).
 
 mod balancer;
-mod call;
+pub(crate) mod call;
 mod database;
-mod fault;
+pub(crate) mod fault;
 mod fields;
 mod firewall;
 mod lists;
 mod network;
 mod observe;
+mod offers;
 mod options;
-mod place;
+pub(crate) mod place;
+mod rights;
 mod rules;
 mod server;
 mod spec;
+mod survey;
 mod tags;
 mod volume;
 
@@ -31,7 +34,8 @@ use futures::future::join_all;
 use ha_core::resource::{Kind, Live, Resource, ResourceId};
 use serde_json::Value;
 
-pub use self::options::{Credentials, Options, SshKey};
+pub use self::options::{Credentials, Options, SshKey, open_ports};
+pub(crate) use self::rights::{policy, rights};
 use self::{
     call::Repeat::Freely,
     place::Place,
@@ -40,7 +44,7 @@ use self::{
         shape::{SLOTS, Slot},
     },
 };
-use crate::{Account, Provider, ProviderError};
+use crate::{Account, Provider, ProviderError, offers::Offers, rights::Rights, survey::Survey};
 
 /// The AWS regions of one workspace.
 pub struct AwsProvider {
@@ -119,6 +123,18 @@ fn slot_of(kind: Kind) -> Option<Slot> {
 impl Provider for AwsProvider {
     fn name(&self) -> &'static str {
         "aws"
+    }
+
+    fn rights(&self) -> Option<&dyn Rights> {
+        Some(self)
+    }
+
+    fn offers(&self) -> Option<&dyn Offers> {
+        Some(self)
+    }
+
+    fn survey(&self) -> Option<&dyn Survey> {
+        Some(self)
     }
 
     /// The ARN behind the credential. AWS tells no number of requests that are left.

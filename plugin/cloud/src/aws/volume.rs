@@ -3,9 +3,13 @@
 use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Duration,
 };
 
-use aws_sdk_ec2::types::{self as ec2, ResourceType, VolumeState};
+use aws_sdk_ec2::{
+    operation::create_volume::builders::CreateVolumeFluentBuilder,
+    types::{self as ec2, ResourceType, VolumeState},
+};
 use ha_core::{
     names::{ProviderName, WorkspaceName},
     resource::{Kind, Live, Resource, ResourceId, Status, spec_hash},
@@ -13,15 +17,12 @@ use ha_core::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    call::{
-        Repeat::{Freely, WhenRefused},
-        until,
-    },
+    call::Repeat::{Freely, WhenRefused},
     fault::{Class, Fault},
     fields::{self, LABELS},
     firewall::servers,
     lists,
-    network::{self, gone_already, id_of, write_tags},
+    network::{self, erase_tags, gone_already, id_of, write_tags},
     place::Place,
     server::shape::{GROUP, INDEX, timestamp},
     spec,
@@ -30,11 +31,17 @@ use super::{
 use crate::ProviderError;
 
 /// The server or the group that it is for.
-const ATTACH_TO: &str = "ha:attach-to";
+pub(super) const ATTACH_TO: &str = "ha:attach-to";
 
 /// Names that every image takes for more disks.
 /// Source: <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/device_naming.html>.
 const DEVICES: std::ops::RangeInclusive<char> = 'f'..='p';
+
+/// More volumes of one name and spec than can have been removed within the day that a token is remembered.
+const GENERATIONS: u32 = 50;
+
+/// One that was made shows in the lists within seconds; later it is one that is gone.
+const SEEN_WITHIN: Duration = Duration::from_secs(10);
 
 /// The volumes that a server is to have, found by name or as the first of its group.
 pub(super) async fn wanted_on(place: &Place, server: &Resource) -> Result<Vec<ec2::Volume>, Fault> {
@@ -111,36 +118,37 @@ async fn attach(
 /// Afterwards nothing has it attached. Whoever had it is gone, or is not the one that shall have it.
 async fn free(place: &Place, id: &str) -> Result<(), ProviderError> {
     let asked = AtomicBool::new(false);
-    until(
-        place.deadline,
-        || async {
-            let found = lists::volumes(place, &[tags::filter("volume-id", id)]).await?;
-            let Some(volume) = found.first() else { return Ok(Ok(())) };
-            match volume.state() {
-                Some(VolumeState::Available) => return Ok(Ok(())),
-                Some(VolumeState::InUse) if !asked.swap(true, Relaxed) => {
-                    let holder = volume.attachments().first().and_then(|it| it.instance_id());
-                    let request = place
-                        .ec2
-                        .detach_volume()
-                        .volume_id(id)
-                        .set_instance_id(holder.map(str::to_owned));
-                    match place.call("ec2:DetachVolume", Freely, || request.clone().send()).await {
-                        Err(fault) if fault.is(Class::Busy) => {}
-                        outcome => gone_already(outcome)?,
+    place
+        .until(
+            place.deadline,
+            || async {
+                let found = lists::volumes(place, &[tags::filter("volume-id", id)]).await?;
+                let Some(volume) = found.first() else { return Ok(Ok(())) };
+                match volume.state() {
+                    Some(VolumeState::Available) => return Ok(Ok(())),
+                    Some(VolumeState::InUse) if !asked.swap(true, Relaxed) => {
+                        let holder = volume.attachments().first().and_then(|it| it.instance_id());
+                        let request = place
+                            .ec2
+                            .detach_volume()
+                            .volume_id(id)
+                            .set_instance_id(holder.map(str::to_owned));
+                        match place.call("ec2:DetachVolume", Freely, || request.clone().send()).await {
+                            Err(fault) if fault.is(Class::Busy) => {}
+                            outcome => gone_already(outcome)?,
+                        }
                     }
+                    _ => {}
                 }
-                _ => {}
-            }
-            let state = volume.state().map_or("unknown", VolumeState::as_str);
-            Ok(Err(format!("volume {id} is {state}")))
-        },
-        |what| ProviderError::Refused {
-            what: format!("{what} and does not come free"),
-            help: "unmount it on its server, and run it again".into(),
-        },
-    )
-    .await
+                let state = volume.state().map_or("unknown", VolumeState::as_str);
+                Ok(Err(format!("volume {id} is {state}")))
+            },
+            |what| ProviderError::Refused {
+                what: format!("{what} and does not come free"),
+                help: "unmount it on its server, and run it again".into(),
+            },
+        )
+        .await
 }
 
 pub(super) async fn ensure(place: &Place, want: &Resource) -> Result<Live, ProviderError> {
@@ -189,53 +197,88 @@ pub(super) async fn ensure(place: &Place, want: &Resource) -> Result<Live, Provi
                 .size(size)
                 .volume_type(ec2::VolumeType::Gp3)
                 .encrypted(true)
-                .client_token(format!(
-                    "{}-{}",
-                    want.spec_hash(),
-                    spec_hash(&json!([place.workspace, want.id]))
-                ))
                 .tag_specifications(tags::at_birth(ResourceType::Volume, &wanted));
-            let made = place
-                .call("ec2:CreateVolume", WhenRefused, || request.clone().send())
-                .await?;
-            id_of(made.volume_id, "ec2:CreateVolume", place)?
+            create(place, want, &request).await?
         }
     };
-    let ready = until(
-        place.deadline,
-        || async {
-            let found = lists::volumes(place, &[tags::filter("volume-id", &id)]).await?;
-            let ready = found
-                .into_iter()
-                .find(|it| matches!(it.state(), Some(VolumeState::Available | VolumeState::InUse)));
-            Ok(ready.ok_or_else(|| "AWS is still making it".to_owned()))
-        },
-        |detail| not_ready(want, detail),
-    )
-    .await?;
+    let ready = place
+        .until(
+            place.deadline,
+            || async {
+                let found = lists::volumes(place, &[tags::filter("volume-id", &id)]).await?;
+                let ready = found
+                    .into_iter()
+                    .find(|it| matches!(it.state(), Some(VolumeState::Available | VolumeState::InUse)));
+                Ok(ready.ok_or_else(|| "AWS is still making it".to_owned()))
+            },
+            |detail| not_ready(want, detail),
+        )
+        .await?;
     match host {
         Some(host) => attach_all(place, std::slice::from_ref(&ready), host).await?,
         None if attach_to(&want.spec).is_none() => free(place, &id).await?,
         // Its server comes later, and takes it.
         None => {}
     }
-    write_tags(place, &id, &tags::missing(&tags::from_ec2(ready.tags()), &wanted)).await?;
-    until(
-        place.deadline,
-        || async {
-            let found = lists::volumes(place, &[tags::filter("volume-id", &id)]).await?;
-            let live = found.first().and_then(|it| live(place, it, &servers));
-            let done = live.filter(|it| it.spec == want.spec && it.labels.spec == want.spec_hash());
-            Ok(done
-                .map(|it| Live {
-                    depends_on: vec![network.clone()],
-                    ..it
-                })
-                .ok_or_else(|| format!("{id} does not show the change yet")))
-        },
-        |detail| not_ready(want, detail),
-    )
-    .await
+    let has = tags::from_ec2(ready.tags());
+    write_tags(place, &id, &tags::missing(&has, &wanted)).await?;
+    erase_tags(place, &id, &fields::obsolete(&has, &wanted)).await?;
+    place
+        .until(
+            place.deadline,
+            || async {
+                let found = lists::volumes(place, &[tags::filter("volume-id", &id)]).await?;
+                let live = found.first().and_then(|it| live(place, it, &servers));
+                let done = live.filter(|it| it.spec == want.spec && it.labels.spec == want.spec_hash());
+                Ok(done
+                    .map(|it| Live {
+                        depends_on: vec![network.clone()],
+                        ..it
+                    })
+                    .ok_or_else(|| format!("{id} does not show the change yet")))
+            },
+            |detail| not_ready(want, detail),
+        )
+        .await
+}
+
+/// Afterwards there is one; its id. A client token makes one volume of two requests, and for a day it answers with that
+/// volume even when it is gone: then the next token's turn has come.
+/// Source: <https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-idempotency.html>.
+async fn create(place: &Place, want: &Resource, request: &CreateVolumeFluentBuilder) -> Result<String, ProviderError> {
+    let who = spec_hash(&json!([place.workspace, want.id]));
+    for generation in 0..GENERATIONS {
+        let request = request
+            .clone()
+            .client_token(format!("{}-{who}-{generation}", want.spec_hash()));
+        let id = match place
+            .call("ec2:CreateVolume", WhenRefused, || request.clone().send())
+            .await
+        {
+            Err(fault) if fault.is(Class::TokenReused) => continue,
+            made => id_of(made?.volume_id, "ec2:CreateVolume", place)?,
+        };
+        let listed = place
+            .until(
+                SEEN_WITHIN.min(place.deadline),
+                || async {
+                    let found = lists::volumes(place, &[tags::filter("volume-id", &id)]).await;
+                    let there = found.map_err(Some)?.iter().any(is_there);
+                    Ok(if there { Ok(()) } else { Err(String::new()) })
+                },
+                |_| None::<Fault>,
+            )
+            .await;
+        match listed {
+            Ok(()) => return Ok(id),
+            Err(Some(fault)) => return Err(fault.into()),
+            Err(None) => {}
+        }
+    }
+    Err(not_ready(
+        want,
+        format!("AWS answers {GENERATIONS} client tokens with volumes that are gone; wait a day"),
+    ))
 }
 
 fn not_ready(want: &Resource, detail: String) -> ProviderError {
@@ -281,7 +324,7 @@ fn zone_index(attach_to: Option<&str>) -> usize {
     usize::from(number.unwrap_or(1).is_multiple_of(2))
 }
 
-fn tags_of(ws: &WorkspaceName, want: &Resource) -> Tags {
+pub(super) fn tags_of(ws: &WorkspaceName, want: &Resource) -> Tags {
     let mut all = tags::of(ws, want);
     if let Some(name) = attach_to(&want.spec) {
         all.insert(ATTACH_TO.to_owned(), name.to_owned());

@@ -17,6 +17,7 @@ mod tests;
 
 use std::{any::Any, fmt, sync::Arc, time::Duration};
 
+use futures::{FutureExt as _, StreamExt as _, future::LocalBoxFuture, stream};
 use ha_core::{
     names::WorkspaceName,
     resource::{Kind, Resource, ResourceId},
@@ -160,7 +161,20 @@ impl fmt::Display for Broken {
 ///
 /// When a rule is broken; the message has every one that is.
 pub async fn run(make: impl AsyncFnMut() -> Fixture) {
-    let broken = check(make).await;
+    all_kept(&check(make).await);
+}
+
+/// As [`run`], with so many rules at a time, each with a fixture of its own that knows nothing of the others: for a
+/// provider whose answers take most of the time.
+///
+/// # Panics
+///
+/// As [`run`].
+pub async fn run_side_by_side(at_once: usize, make: impl AsyncFn() -> Fixture) {
+    all_kept(&check_side_by_side(at_once, make).await);
+}
+
+fn all_kept(broken: &[Broken]) {
     let list: Vec<String> = broken.iter().map(|it| format!("\n  {it}")).collect();
     assert!(
         broken.is_empty(),
@@ -173,24 +187,82 @@ pub async fn run(make: impl AsyncFnMut() -> Fixture) {
 /// The rules that a provider does not keep. `make` is called once for each rule.
 pub async fn check(mut make: impl AsyncFnMut() -> Fixture) -> Vec<Broken> {
     let mut broken = Vec::new();
-    macro_rules! check {
+    for rule in all_rules(1) {
+        broken.extend(rule.check(&make().await).await);
+    }
+    broken
+}
+
+/// As [`check`], with so many rules at a time.
+pub async fn check_side_by_side(at_once: usize, make: impl AsyncFn() -> Fixture) -> Vec<Broken> {
+    let checks = all_rules(at_once)
+        .into_iter()
+        .map(async |rule| rule.check(&make().await).await);
+    let broken: Vec<Vec<Broken>> = stream::iter(checks).buffer_unordered(at_once.max(1)).collect().await;
+    broken.concat()
+}
+
+/// A rule, or a share of one.
+struct Rule {
+    name: &'static str,
+    kept: for<'f> fn(&'f Fixture, Share) -> LocalBoxFuture<'f, rules::Kept>,
+    share: Share,
+}
+
+/// Of the rounds of a rule that has many, every `step`th from `first` on, which is 1 or more.
+#[derive(Clone, Copy)]
+struct Share {
+    first: usize,
+    step: usize,
+}
+
+impl Rule {
+    async fn check(&self, fixture: &Fixture) -> Vec<Broken> {
+        let mut broken = Vec::new();
+        let mut told = |outcome, late: String, of: &str| {
+            let why = match outcome {
+                Ok(Ok(())) => return,
+                Ok(Err(why)) => format!("{of}{why}"),
+                Err(_elapsed) => late,
+            };
+            broken.push(Broken { rule: self.name, why });
+        };
+        let kept = tokio::time::timeout(fixture.deadline, (self.kept)(fixture, self.share)).await;
+        told(kept, format!("not done within {:?}", fixture.deadline), "");
+        // Also after a broken rule: the next one, and the machine, shall not inherit it.
+        let clean = tokio::time::timeout(fixture.deadline, rules::clean_up(fixture)).await;
+        told(
+            clean,
+            "cleaning up afterwards took too long".into(),
+            "cleaning up afterwards: ",
+        );
+        broken
+    }
+}
+
+/// All of them; what has a round for each request comes in so many shares, and first, since it takes longest.
+fn all_rules(shares: usize) -> Vec<Rule> {
+    let shares = shares.max(1);
+    let mut all: Vec<Rule> = (1..=shares)
+        .map(|first| Rule {
+            name: "every_answer_lost_in_turn_leaves_one_of_each_and_nothing_beside_it",
+            kept: |fixture, share| {
+                let nth = (share.first..).step_by(share.step);
+                others::every_answer_lost_in_turn_leaves_one_of_each_and_nothing_beside_it(fixture, nth).boxed_local()
+            },
+            share: Share { first, step: shares },
+        })
+        .collect();
+    macro_rules! add {
         ($room:ident: $($rule:ident),+ $(,)?) => {$(
-            let fixture = make().await;
-            let rule = stringify!($rule);
-            match tokio::time::timeout(fixture.deadline, $room::$rule(&fixture)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(why)) => broken.push(Broken { rule, why }),
-                Err(_) => broken.push(Broken { rule, why: format!("not done within {:?}", fixture.deadline) }),
-            }
-            // Also after a broken rule: the next one, and the machine, shall not inherit it.
-            match tokio::time::timeout(fixture.deadline, rules::clean_up(&fixture)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(why)) => broken.push(Broken { rule, why: format!("cleaning up afterwards: {why}") }),
-                Err(_) => broken.push(Broken { rule, why: "cleaning up afterwards took too long".into() }),
-            }
+            all.push(Rule {
+                name: stringify!($rule),
+                kept: |fixture, _whole| $room::$rule(fixture).boxed_local(),
+                share: Share { first: 1, step: 1 },
+            });
         )+};
     }
-    check![rules:
+    add![rules:
         nothing_there_is_an_empty_list,
         ensure_makes_it_and_its_labels_say_whose_it_is,
         ensure_twice_is_one,
@@ -208,13 +280,12 @@ pub async fn check(mut make: impl AsyncFnMut() -> Fixture) -> Vec<Broken> {
         power_of_something_unknown_is_not_found,
         the_order_of_the_list_is_stable,
     ];
-    check![others:
-        every_answer_lost_in_turn_leaves_one_of_each_and_nothing_beside_it,
+    add![others:
         a_list_cut_short_by_throttling_is_an_error,
         what_was_changed_by_hand_is_seen_and_made_good,
         a_name_that_belongs_to_somebody_else_is_left_alone,
         removal_touches_nothing_that_only_looks_alike,
         removal_outlives_what_lingers,
     ];
-    broken
+    all
 }

@@ -11,11 +11,15 @@ use crate::ProviderError;
 /// A lost answer is told as one, and costs the next attempt; no step has more answers to lose than this.
 const ATTEMPTS: usize = 4;
 
-pub(super) async fn every_answer_lost_in_turn_leaves_one_of_each_and_nothing_beside_it(fixture: &Fixture) -> Kept {
+/// `turns` are the requests whose answers get lost, one in each round, until there are no more requests.
+pub(super) async fn every_answer_lost_in_turn_leaves_one_of_each_and_nothing_beside_it(
+    fixture: &Fixture,
+    turns: impl Iterator<Item = usize>,
+) -> Kept {
     let Some(others) = &fixture.others else { return Ok(()) };
-    for nth in 1.. {
+    for nth in turns {
         let lost = |what: &str, why: String| format!("{what}, the answer to request {nth} lost: {why}");
-        if !others.lose_answer(nth) {
+        if !others.lose_answer(nth as u64) {
             return Ok(());
         }
         for want in &fixture.resources {

@@ -35,11 +35,17 @@ pub struct Page {
 }
 
 /// The list as it was read once.
-struct Reading {
-    items: Vec<Value>,
+struct Reading<T> {
+    items: Vec<T>,
     ids: BTreeSet<String>,
     /// It fits together by itself: the pages agree on how many there are, and so many were seen.
     whole: bool,
+}
+
+/// One page, each item with its id.
+struct Read<T> {
+    items: Vec<(String, T)>,
+    told: Page,
 }
 
 /// Read so often before it is an error: a list that changes under five readings is being changed by a machine.
@@ -61,11 +67,7 @@ impl Rest {
             let reading = self.reading(listing).await?;
             // Where nothing can be counted, two readings that agree are the proof.
             if reading.whole || before.as_ref() == Some(&reading.ids) {
-                return reading
-                    .items
-                    .into_iter()
-                    .map(|item| self.parse(&Method::GET, listing.path, Duration::ZERO, item))
-                    .collect();
+                return Ok(reading.items);
             }
             before = Some(reading.ids);
             tokio::time::sleep(backoff.pause()).await;
@@ -73,18 +75,19 @@ impl Rest {
         Err(self.fault(listing, Fault::Shifting))
     }
 
-    async fn reading(&self, listing: &Listing<'_>) -> Result<Reading, RestError> {
-        let (first, told) = self.page(listing, 1).await?;
-        let mut pages = vec![(first, told)];
+    async fn reading<T: DeserializeOwned>(&self, listing: &Listing<'_>) -> Result<Reading<T>, RestError> {
+        let first = self.page(listing, 1).await?;
+        let told = first.told;
+        // Some providers give fewer at once than they were asked for.
+        let size = first.items.len().max(1) as u64;
+        let mut pages = vec![first];
         match told.total {
             Some(total) if told.more => {
-                // Some providers give fewer at once than they were asked for.
-                let size = pages[0].0.len().max(1) as u64;
                 let rest = (2..=total.div_ceil(size)).map(|number| self.page(listing, number));
                 pages.extend(try_join_all(rest).await?);
             }
             _ => {
-                while pages.last().is_some_and(|(_, told)| told.more) {
+                while pages.last().is_some_and(|page| page.told.more) {
                     pages.push(self.page(listing, pages.len() as u64 + 1).await?);
                 }
             }
@@ -93,19 +96,11 @@ impl Rest {
         let ends = pages
             .iter()
             .enumerate()
-            .all(|(index, (_, page))| page.more == (index < last));
-        let agree = pages.iter().all(|(_, page)| page.total == told.total);
+            .all(|(index, page)| page.told.more == (index < last));
+        let agree = pages.iter().all(|page| page.told.total == told.total);
         let mut ids = BTreeSet::new();
         let mut items = Vec::new();
-        for item in pages.into_iter().flat_map(|(items, _)| items) {
-            let id = match item.get(listing.id) {
-                Some(Value::String(id)) => id.clone(),
-                Some(Value::Number(id)) => id.to_string(),
-                _ => {
-                    let why = format!("an item of {} has no {}", listing.items, listing.id);
-                    return Err(self.fault(listing, Fault::Shape { why }));
-                }
-            };
+        for (id, item) in pages.into_iter().flat_map(|page| page.items) {
             if ids.insert(id) {
                 items.push(item);
             }
@@ -118,19 +113,30 @@ impl Rest {
         })
     }
 
-    async fn page(&self, listing: &Listing<'_>, number: u64) -> Result<(Vec<Value>, Page), RestError> {
+    /// Items are taken out of their JSON page by page: as JSON, all pages together are several times as large.
+    async fn page<T: DeserializeOwned>(&self, listing: &Listing<'_>, number: u64) -> Result<Read<T>, RestError> {
         let mut query = listing.query.to_vec();
         query.push(("page", number.to_string()));
         query.push(("per_page", listing.per_page.to_string()));
-        let (mut answer, _) = self.call(&Method::GET, listing.path, &query, None).await?;
+        let (mut answer, took) = self.call(&Method::GET, listing.path, &query, None).await?;
         let told = (listing.page)(&answer);
-        match answer.get_mut(listing.items).map(Value::take) {
-            Some(Value::Array(items)) => Ok((items, told)),
-            _ => {
-                let why = format!("it has no list {}", listing.items);
-                Err(self.fault(listing, Fault::Shape { why }))
-            }
+        let Some(Value::Array(found)) = answer.get_mut(listing.items).map(Value::take) else {
+            let why = format!("it has no list {}", listing.items);
+            return Err(self.fault(listing, Fault::Shape { why }));
+        };
+        let mut items = Vec::with_capacity(found.len());
+        for item in found {
+            let id = match item.get(listing.id) {
+                Some(Value::String(id)) => id.clone(),
+                Some(Value::Number(id)) => id.to_string(),
+                _ => {
+                    let why = format!("an item of {} has no {}", listing.items, listing.id);
+                    return Err(self.fault(listing, Fault::Shape { why }));
+                }
+            };
+            items.push((id, self.parse(&Method::GET, listing.path, took, item)?));
         }
+        Ok(Read { items, told })
     }
 
     fn fault(&self, listing: &Listing<'_>, fault: Fault) -> RestError {

@@ -43,6 +43,10 @@ pub(crate) struct State {
     pub(crate) pending: Option<Pending>,
     /// Client tokens with the parameters and the answer of their first request.
     tokens: BTreeMap<String, (String, Answer)>,
+    /// Held while a request with a token is carried out: AWS makes one thing of two that come at once.
+    turn: Arc<Mutex<()>>,
+    /// The tokens of volumes are remembered when these are gone, as at AWS for a day.
+    pub(crate) tokens_outlive_volumes: bool,
     /// Replicas that were promoted, by their identifiers.
     promoted: Vec<String>,
 }
@@ -90,12 +94,15 @@ impl Drop for Proxy {
     }
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A state that takes time at AWS and none at moto: the list that tells it, as it is, and as it is told once.
 pub(crate) type Pending = (&'static str, &'static str, &'static str);
+
+/// Actions in which a client token means something here.
+const TOKENS_COUNT: [&str; 2] = ["RunInstances", "CreateVolume"];
 
 /// One request as it came.
 struct Request {
@@ -187,18 +194,16 @@ fn serve(stream: &TcpStream, state: &Mutex<State>, moto: &Account) {
             let _ = stream.shutdown(std::net::Shutdown::Both);
             return;
         };
-        let head = format!(
-            "HTTP/1.1 {} X\r\ncontent-type: {}\r\ncontent-length: {}\r\n\r\n",
+        // In one piece, as the request to moto.
+        let whole = format!(
+            "HTTP/1.1 {} X\r\ncontent-type: {}\r\ncontent-length: {}\r\n\r\n{}",
             answer.status,
             answer.kind,
-            answer.body.len()
+            answer.body.len(),
+            answer.body
         );
         let mut out = stream;
-        if out
-            .write_all(head.as_bytes())
-            .and_then(|()| out.write_all(answer.body.as_bytes()))
-            .is_err()
-        {
+        if out.write_all(whole.as_bytes()).is_err() {
             return;
         }
     }
@@ -217,6 +222,8 @@ fn answer(request: &Request, state: &Mutex<State>, moto: &Account) -> Option<Ans
         }
         state.loses(request)
     };
+    let turn = Arc::clone(&lock(state).turn);
+    let _held = (!request.field("ClientToken").is_empty()).then(|| lock(&turn));
     let remembered = lock(state).remembered(request, moto);
     let mut answer = match remembered {
         Some(answer) => answer,
@@ -294,21 +301,21 @@ impl State {
 
     /// The answer that a client token stands for; moto pays no heed to it.
     fn remembered(&mut self, request: &Request, moto: &Account) -> Option<Answer> {
-        let (before, answer) = self.tokens.get(request.field("ClientToken"))?;
-        if request.action != "RunInstances" {
+        if !TOKENS_COUNT.contains(&request.action.as_str()) {
             return None;
         }
+        let (before, answer) = self.tokens.get(request.field("ClientToken"))?;
         if *before != parameters(request) {
             return Some(refused("IdempotentParameterMismatch", 400));
         }
         let mut answer = answer.clone();
-        let instance = answer.one("instanceId");
-        let location = request.head.split("Credential=").nth(1)?.split('/').nth(2)?.to_owned();
-        let now = moto.ask(
-            "ec2",
-            &location,
-            &[("Action", "DescribeInstances"), ("InstanceId.1", &instance)],
-        );
+        let location = request.head.split("Credential=").nth(1)?.split('/').nth(2)?;
+        let now = |action: &str, name: &str, id: &str| moto.ask("ec2", location, &[("Action", action), (name, id)]);
+        if request.action == "CreateVolume" {
+            let there = || now("DescribeVolumes", "VolumeId.1", &answer.one("volumeId")).status == 200;
+            return (self.tokens_outlive_volumes || there()).then_some(answer);
+        }
+        let now = now("DescribeInstances", "InstanceId.1", &answer.one("instanceId"));
         if now.status != 200 || now.body.contains("<name>terminated</name>") {
             answer.body = answer.body.replace("<name>pending</name>", "<name>terminated</name>");
         }
@@ -317,11 +324,12 @@ impl State {
 
     fn afterwards(&mut self, request: &Request, answer: &mut Answer) {
         match request.action.as_str() {
-            "RunInstances" if answer.status == 200 => {
+            action if TOKENS_COUNT.contains(&action) && answer.status == 200 => {
                 let token = request.field("ClientToken").to_owned();
-                self.tokens
-                    .entry(token)
-                    .or_insert_with(|| (parameters(request), answer.clone()));
+                // One that was remembered comes by here again, with what became of it since.
+                if action == "CreateVolume" || !self.tokens.contains_key(&token) {
+                    self.tokens.insert(token, (parameters(request), answer.clone()));
+                }
             }
             "PromoteReadReplica" => self.promoted.push(request.field("DBInstanceIdentifier").to_owned()),
             "DescribeDBInstances" => {

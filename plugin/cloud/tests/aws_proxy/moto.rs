@@ -3,9 +3,13 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
+    ops::Deref,
     path::Path,
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 /// Ends with the test.
@@ -61,6 +65,60 @@ impl Moto {
     }
 }
 
+/// A few of them, each for one taker at a time.
+pub(crate) struct Pool {
+    size: usize,
+    free: Arc<Mutex<Vec<Moto>>>,
+}
+
+impl Pool {
+    pub(crate) fn start(size: usize) -> Self {
+        let all = (0..size).map(|_| Moto::start()).collect();
+        Self {
+            size,
+            free: Arc::new(Mutex::new(all)),
+        }
+    }
+
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// # Panics
+    ///
+    /// When all are taken.
+    pub(crate) fn take(&self) -> Taken {
+        let moto = self.free.lock().expect("nobody panics with it").pop();
+        Taken {
+            moto: Some(moto.expect("as many takers as there are of them")),
+            free: Arc::clone(&self.free),
+        }
+    }
+}
+
+/// One of a pool, which has it back when this is dropped.
+pub(crate) struct Taken {
+    moto: Option<Moto>,
+    free: Arc<Mutex<Vec<Moto>>>,
+}
+
+impl Deref for Taken {
+    type Target = Moto;
+
+    fn deref(&self) -> &Moto {
+        self.moto.as_ref().expect("it is given back once")
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.free
+            .lock()
+            .expect("nobody panics with it")
+            .extend(self.moto.take());
+    }
+}
+
 impl Drop for Moto {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -98,15 +156,16 @@ impl Account {
     /// Sends a request with this head (its last line ended, its length and its host not in it) and reads the answer.
     pub(crate) fn forward(&self, head: &str, body: &[u8]) -> Answer {
         let mut stream = TcpStream::connect(self.moto).expect("moto listens");
-        let rest = format!(
-            "host: {}\r\nx-moto-account-id: {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        let mut request = format!(
+            "{head}host: {}\r\nx-moto-account-id: {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
             self.moto,
             self.id,
             body.len()
-        );
-        stream.write_all(head.as_bytes()).expect("moto reads");
-        stream.write_all(rest.as_bytes()).expect("moto reads");
-        stream.write_all(body).expect("moto reads");
+        )
+        .into_bytes();
+        request.extend_from_slice(body);
+        // In one piece: a second one would wait for the other side's delayed acknowledgement of the first.
+        stream.write_all(&request).expect("moto reads");
         let mut all = Vec::new();
         stream.read_to_end(&mut all).expect("moto answers");
         let text = String::from_utf8(all).expect("moto speaks UTF-8");

@@ -51,6 +51,8 @@ pub(crate) fn options(proxy: &Proxy) -> Options {
         }),
         user_data: Arc::new(|want| Ok(format!("#cloud-config\nhostname: {}\n", want.id.name))),
         deadline: Duration::from_secs(60),
+        // moto is done with everything at once, and so is the proxy with what it delays.
+        pause: Duration::from_millis(2),
         ..Options::new(WorkspaceName::new("shop"), credentials, vec![LOCATION.into()])
     }
 }

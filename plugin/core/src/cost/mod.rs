@@ -17,7 +17,7 @@ mod what_if;
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
-pub use prices::{CONFIG, Currency, HOURS_A_MONTH, NoPrice, Per, Price, Prices, Rate, Told, rate};
+pub use prices::{CONFIG, Currency, HOURS_A_MONTH, NoPrice, Origin, Per, Price, Prices, Rate, Told, rate};
 pub use what_if::{Change, Wrong};
 
 use crate::{
@@ -170,6 +170,16 @@ pub fn of_live(workspace: &Workspace, live: &Live, prices: &Prices) -> Option<f6
     };
     let location = place(workspace, &live.id, &live.spec);
     sum(&lines, live.provider, &location?, prices)
+}
+
+/// The same of a public address by itself; none where no price of one is known.
+pub fn of_address(provider: ProviderName, location: Option<&str>, prices: &Prices) -> Option<f64> {
+    let line = Line {
+        component: Component::Address,
+        r#type: "ipv4".to_owned(),
+        units: 1,
+    };
+    sum(&[line], provider, location.unwrap_or_default(), prices)
 }
 
 /// Of a balancer the spec tells what it does, and the declaration what it is.

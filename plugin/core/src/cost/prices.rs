@@ -70,6 +70,29 @@ pub struct Told {
     pub on: Date,
 }
 
+/// Who said what something costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// The operator, in `config.toml`.
+    Written,
+    /// The provider, when it was asked.
+    Told,
+    /// The dated file that is part of the program.
+    File,
+}
+
+impl Origin {
+    /// As in the column `origin`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Written => "written",
+            Self::Told => "told",
+            Self::File => "file",
+        }
+    }
+}
+
 /// What one of something costs for a month.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Price {
@@ -79,6 +102,7 @@ pub struct Price {
     pub currency: Currency,
     /// None of what the operator wrote.
     pub as_of: Option<Date>,
+    pub origin: Origin,
     /// [`CONFIG`], the provider's name where it told it, or a link.
     pub source: String,
 }
@@ -213,6 +237,7 @@ impl Prices {
                 amount: *amount,
                 currency: Currency::Usd,
                 as_of: None,
+                origin: Origin::Written,
                 source: CONFIG.to_owned(),
             });
         }
@@ -229,6 +254,7 @@ impl Prices {
                 amount: here.per.a_month(here.amount),
                 currency: here.currency,
                 as_of: Some(here.on),
+                origin: Origin::Told,
                 source: provider.to_string(),
             });
         }
@@ -249,6 +275,7 @@ impl Prices {
             amount: list.per.a_month(*amount),
             currency: list.currency,
             as_of: Some(list.as_of),
+            origin: Origin::File,
             source: list.source.clone(),
         })
     }

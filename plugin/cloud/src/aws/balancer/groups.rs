@@ -128,7 +128,7 @@ async fn register(place: &Place, arn: &str, has: &[String], members: &[String]) 
 
 /// Its protocol and port are what it is known by; the health check can change.
 async fn adjust(place: &Place, wanted: &Wanted, group: &Group) -> Result<(), Fault> {
-    let check = wanted.check.applied();
+    let check = wanted.check.on(&group.target());
     if group.check() == check && group.group.health_check_path() == Some(wanted.path.as_str()) {
         return Ok(());
     }
@@ -136,6 +136,8 @@ async fn adjust(place: &Place, wanted: &Wanted, group: &Group) -> Result<(), Fau
         .elb
         .modify_target_group()
         .target_group_arn(group.arn())
+        .health_check_protocol(check.protocol())
+        .health_check_port(check.port())
         .health_check_path(&wanted.path)
         .health_check_interval_seconds(check.interval)
         .health_check_timeout_seconds(check.timeout)
@@ -156,7 +158,7 @@ async fn create(
     target: &Target,
     vpc: &str,
 ) -> Result<String, ProviderError> {
-    let check = wanted.check.applied();
+    let check = wanted.check.on(target);
     let (protocol, version) = match target.protocol.as_str() {
         "https" => (elb::ProtocolEnum::Https, "HTTP1"),
         "http2" => (elb::ProtocolEnum::Http, "HTTP2"),
@@ -168,13 +170,14 @@ async fn create(
         .elb
         .create_target_group()
         .name(shape::group_name(&place.workspace, &want.id, target))
-        .protocol(protocol.clone())
+        .protocol(protocol)
         .protocol_version(version)
         .port(target.port)
         .vpc_id(vpc)
         .target_type(elb::TargetTypeEnum::Instance)
         .health_check_enabled(true)
-        .health_check_protocol(protocol)
+        .health_check_protocol(check.protocol())
+        .health_check_port(check.port())
         .health_check_path(&wanted.path)
         .health_check_interval_seconds(check.interval)
         .health_check_timeout_seconds(check.timeout)

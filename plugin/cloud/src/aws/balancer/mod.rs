@@ -6,6 +6,7 @@ mod certificate;
 mod groups;
 mod listeners;
 pub(super) mod shape;
+pub(super) mod survey;
 
 use std::collections::BTreeMap;
 
@@ -16,11 +17,9 @@ use ha_core::resource::{Kind, Live, Resource, ResourceId, Status};
 
 use self::shape::{Group, Pieces, Servers, Wanted};
 use super::{
-    call::{
-        Repeat::{Freely, WhenRefused},
-        until,
-    },
+    call::Repeat::{Freely, WhenRefused},
     fault::{Class, Fault},
+    fields,
     firewall::servers,
     lists,
     network::{self, authorize, delete_group, each, gone_already, id_of, parts},
@@ -222,45 +221,49 @@ pub(super) async fn ensure(place: &Place, want: &Resource) -> Result<Live, Provi
     let targets = wanted.targets();
     let unused = found.groups.iter().filter(|it| !targets.contains(&it.target()));
     each(unused, async |it| groups::delete(place, it.arn()).await).await?;
-    until(
-        place.deadline,
-        || async {
-            let request = place.elb.describe_load_balancers().load_balancer_arns(&balancer);
-            let answer = place
-                .call("elasticloadbalancing:DescribeLoadBalancers", Freely, || {
-                    request.clone().send()
+    place
+        .until(
+            place.deadline,
+            || async {
+                let request = place.elb.describe_load_balancers().load_balancer_arns(&balancer);
+                let answer = place
+                    .call("elasticloadbalancing:DescribeLoadBalancers", Freely, || {
+                        request.clone().send()
+                    })
+                    .await?;
+                let state = answer.load_balancers().first().and_then(|it| it.state());
+                Ok(match state.and_then(|it| it.code()) {
+                    Some(elb::LoadBalancerStateEnum::Active | elb::LoadBalancerStateEnum::ActiveImpaired) => Ok(()),
+                    Some(elb::LoadBalancerStateEnum::Failed) => {
+                        let reason = state.and_then(|it| it.reason()).unwrap_or("AWS does not say why");
+                        return Err(making.not_ready(reason.to_owned()));
+                    }
+                    code => Err(format!("it is {}", code.map_or("unknown", |it| it.as_str()))),
                 })
-                .await?;
-            let state = answer.load_balancers().first().and_then(|it| it.state());
-            Ok(match state.and_then(|it| it.code()) {
-                Some(elb::LoadBalancerStateEnum::Active | elb::LoadBalancerStateEnum::ActiveImpaired) => Ok(()),
-                Some(elb::LoadBalancerStateEnum::Failed) => {
-                    let reason = state.and_then(|it| it.reason()).unwrap_or("AWS does not say why");
-                    return Err(making.not_ready(reason.to_owned()));
-                }
-                code => Err(format!("it is {}", code.map_or("unknown", |it| it.as_str()))),
-            })
-        },
-        |detail| making.not_ready(detail),
-    )
-    .await?;
-    add_tags(place, &balancer, &wanted.tags(&place.workspace, want)).await?;
-    until(
-        place.deadline,
-        || async {
-            let listed = list(place).await?;
-            let mut all = pieces(place, &listed, Some(&want.id)).await?;
-            let found = all.remove(&want.id).unwrap_or_default();
-            let live = found.live(&place.workspace, &want.id, &place.location, &servers, Some(network));
-            Ok(if as_wanted(&live) {
-                Ok(live)
-            } else {
-                Err("AWS does not show the change yet".to_owned())
-            })
-        },
-        |detail| making.not_ready(detail),
-    )
-    .await
+            },
+            |detail| making.not_ready(detail),
+        )
+        .await?;
+    let tags = wanted.tags(&place.workspace, want);
+    add_tags(place, &balancer, &tags).await?;
+    remove_tags(place, &balancer, &fields::obsolete(&found.tags, &tags)).await?;
+    place
+        .until(
+            place.deadline,
+            || async {
+                let listed = list(place).await?;
+                let mut all = pieces(place, &listed, Some(&want.id)).await?;
+                let found = all.remove(&want.id).unwrap_or_default();
+                let live = found.live(&place.workspace, &want.id, &place.location, &servers, Some(network));
+                Ok(if as_wanted(&live) {
+                    Ok(live)
+                } else {
+                    Err("AWS does not show the change yet".to_owned())
+                })
+            },
+            |detail| making.not_ready(detail),
+        )
+        .await
 }
 
 /// Names of balancers and target groups are unique in an account and location; a create with a taken one is answered
@@ -400,6 +403,18 @@ async fn add_tags(place: &Place, arn: &str, tags: &Tags) -> Result<(), Fault> {
         .set_tags(Some(tags::for_elb(tags)));
     place
         .settled("elasticloadbalancing:AddTags", Freely, || request.clone().send())
+        .await
+        .map(drop)
+}
+
+async fn remove_tags(place: &Place, arn: &str, keys: &[&str]) -> Result<(), Fault> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let keys = keys.iter().map(|it| (*it).to_owned()).collect();
+    let request = place.elb.remove_tags().resource_arns(arn).set_tag_keys(Some(keys));
+    place
+        .call("elasticloadbalancing:RemoveTags", Freely, || request.clone().send())
         .await
         .map(drop)
 }

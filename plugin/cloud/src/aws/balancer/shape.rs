@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     ProviderError,
     aws::{
+        fields,
         server::shape::timestamp,
         spec,
         tags::{self, Tags},
@@ -21,8 +22,12 @@ use crate::{
 /// The rules as they were declared, in their order: AWS keeps listeners in none, and one that redirects has forgotten
 /// its target. `80=http:8080 443=http:8080`.
 pub(in crate::aws) const RULES: &str = "ha:rules";
-/// The health check as it was declared, where AWS takes only something near: `5 5 3 2`.
+/// The health check as it was declared, where AWS takes only something near: `5 5 3 2`, and with a port or a protocol of
+/// its own `5 5 3 2 9000 https`.
 pub(in crate::aws) const CHECK: &str = "ha:check";
+
+/// The port of a health check that is the one of the requests.
+const SAME_PORT: &str = "traffic-port";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::aws) struct Rule {
@@ -51,13 +56,17 @@ pub(in crate::aws) struct Check {
     pub(in crate::aws) timeout: i32,
     pub(in crate::aws) fall: i32,
     pub(in crate::aws) rise: i32,
+    /// Another than the one that requests go to.
+    pub(in crate::aws) port: Option<i32>,
+    /// Also where requests go on as http.
+    pub(in crate::aws) https: bool,
 }
 
 /// What a balancer should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::aws) struct Wanted {
     pub(in crate::aws) rules: Vec<Rule>,
-    /// As declared; [`Check::applied`] is what AWS is told.
+    /// As declared; [`Check::on`] is what AWS is told.
     pub(in crate::aws) check: Check,
     pub(in crate::aws) path: String,
     pub(in crate::aws) algorithm: String,
@@ -70,28 +79,57 @@ impl Check {
     /// The nearest that AWS takes: 5 to 300 seconds between checks, 2 to 120 for an answer and less than between
     /// checks, 2 to 10 in a row.
     /// Source: <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/target-group-health-checks.html>.
-    pub(in crate::aws) fn applied(self) -> Self {
+    pub(in crate::aws) fn on(self, target: &Target) -> Self {
         let interval = self.interval.clamp(5, 300);
         Self {
             interval,
             timeout: self.timeout.clamp(2, 120).min(interval - 1),
             fall: self.fall.clamp(2, 10),
             rise: self.rise.clamp(2, 10),
+            port: self.port,
+            https: self.https || target.protocol == "https",
+        }
+    }
+
+    /// AWS's word for the port.
+    pub(in crate::aws) fn port(self) -> String {
+        self.port.map_or_else(|| SAME_PORT.to_owned(), |port| port.to_string())
+    }
+
+    pub(in crate::aws) fn protocol(self) -> ProtocolEnum {
+        match self.https {
+            true => ProtocolEnum::Https,
+            false => ProtocolEnum::Http,
         }
     }
 
     fn note(self) -> String {
-        format!("{} {} {} {}", self.interval, self.timeout, self.fall, self.rise)
+        let mut text = format!("{} {} {} {}", self.interval, self.timeout, self.fall, self.rise);
+        if let Some(port) = self.port {
+            text.push_str(&format!(" {port}"));
+        }
+        if self.https {
+            text.push_str(" https");
+        }
+        text
     }
 
     fn noted(text: &str) -> Option<Self> {
-        let numbers: Vec<i32> = text.split(' ').map(str::parse).collect::<Result<_, _>>().ok()?;
-        let [interval, timeout, fall, rise] = numbers.try_into().ok()?;
+        let mut words: Vec<&str> = text.split(' ').collect();
+        let https = words.pop_if(|it| *it == "https").is_some();
+        let numbers: Vec<i32> = words.into_iter().map(str::parse).collect::<Result<_, _>>().ok()?;
+        let (interval, timeout, fall, rise, port) = match numbers[..] {
+            [interval, timeout, fall, rise] => (interval, timeout, fall, rise, None),
+            [interval, timeout, fall, rise, port] => (interval, timeout, fall, rise, Some(port)),
+            _ => return None,
+        };
         Some(Self {
             interval,
             timeout,
             fall,
             rise,
+            port,
+            https,
         })
     }
 }
@@ -128,12 +166,20 @@ impl Wanted {
             let found = check.get(name).and_then(Value::as_i64);
             found.and_then(|it| i32::try_from(it).ok()).unwrap_or(default)
         };
+        let by = check.get("protocol").and_then(Value::as_str).unwrap_or("http");
+        if !matches!(by, "http" | "https") {
+            let why = format!("its health check is by {by}, and an aws.ALB checks by http and https");
+            return Err(refused(want, &why));
+        }
+        let port = check.get("port").and_then(Value::as_i64);
         let wanted = Self {
             check: Check {
                 interval: number("interval_seconds", 5),
                 timeout: number("timeout_seconds", 5),
                 fall: number("fall", 3),
                 rise: number("rise", 2),
+                port: port.and_then(|it| i32::try_from(it).ok()),
+                https: by == "https",
             },
             path: check
                 .get("path")
@@ -186,6 +232,7 @@ impl Wanted {
         let mut all = tags::of(ws, want);
         all.insert(RULES.to_owned(), self.note());
         all.insert(CHECK.to_owned(), self.check.note());
+        all.extend(fields::label_tags(&want.spec));
         all
     }
 }
@@ -269,6 +316,8 @@ impl Group {
             timeout: self.group.health_check_timeout_seconds().unwrap_or_default(),
             fall: self.group.unhealthy_threshold_count().unwrap_or_default(),
             rise: self.group.healthy_threshold_count().unwrap_or_default(),
+            port: self.group.health_check_port().and_then(|it| it.parse().ok()),
+            https: self.group.health_check_protocol() == Some(&ProtocolEnum::Https),
         }
     }
 }
@@ -346,7 +395,7 @@ impl Pieces {
         let now = group.map(Group::check);
         let declared = self.tags.get(CHECK).and_then(|it| Check::noted(it));
         let check = match (declared, now) {
-            (Some(declared), Some(now)) if declared.applied() == now => Some(declared),
+            (Some(declared), Some(now)) if group.is_some_and(|it| declared.on(&it.target()) == now) => Some(declared),
             (declared, now) => now.or(declared),
         };
         let registered = |id: &String| self.groups.iter().all(|group| group.members.contains(id));
@@ -362,7 +411,7 @@ impl Pieces {
                 .filter(|id| !servers.iter().any(|(known, _)| known == *id))
                 .cloned(),
         );
-        json!({
+        let mut spec = json!({
             "location": location,
             "algorithm": group.and_then(|it| it.algorithm.as_deref()).map(algorithm_in_ours),
             "targets": targets,
@@ -376,7 +425,15 @@ impl Pieces {
             },
             "redirect_http_to_https": self.listeners.iter().any(redirects),
             "databases": [],
-        })
+        });
+        if let Some(port) = check.and_then(|it| it.port) {
+            spec["health_check"]["port"] = port.into();
+        }
+        if check.is_some_and(|it| it.https) {
+            spec["health_check"]["protocol"] = "https".into();
+        }
+        fields::tell(&mut spec, &self.tags);
+        spec
     }
 
     pub(in crate::aws) fn live(

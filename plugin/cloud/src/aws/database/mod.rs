@@ -8,10 +8,7 @@ use ha_core::resource::{Live, Resource, ResourceId, Status};
 use serde_json::Value;
 
 use super::{
-    call::{
-        Repeat::{Freely, WhenRefused},
-        until,
-    },
+    call::Repeat::{Freely, WhenRefused},
     fault::{Class, Fault},
     lists,
     network::{self, gone_already, id_of, parts::Parts},
@@ -64,26 +61,28 @@ pub(super) async fn ensure(place: &Place, want: &Resource, others: &[&Place]) ->
             change(place, want, &found).await?;
         }
     }
-    until(
-        place.deadline,
-        || async {
-            let found = find(place, &want.id.name).await?;
-            let live = found.and_then(|it| shape::live(&place.workspace, &it, &place.location, Some(network)));
-            let Some(live) = live else {
-                return Ok(Err("AWS does not list it yet".to_owned()));
-            };
-            let done = live.status == Status::Running && live.spec == want.spec && live.labels.spec == want.spec_hash();
-            match live.status {
-                Status::Failed => Err(not_ready(want, live.detail.unwrap_or_default())),
-                _ if done => Ok(Ok(live)),
-                _ => Ok(Err(live
-                    .detail
-                    .unwrap_or_else(|| "AWS does not show the change yet".to_owned()))),
-            }
-        },
-        |detail| not_ready(want, detail),
-    )
-    .await
+    place
+        .until(
+            place.deadline,
+            || async {
+                let found = find(place, &want.id.name).await?;
+                let live = found.and_then(|it| shape::live(&place.workspace, &it, &place.location, Some(network)));
+                let Some(live) = live else {
+                    return Ok(Err("AWS does not list it yet".to_owned()));
+                };
+                let done =
+                    live.status == Status::Running && live.spec == want.spec && live.labels.spec == want.spec_hash();
+                match live.status {
+                    Status::Failed => Err(not_ready(want, live.detail.unwrap_or_default())),
+                    _ if done => Ok(Ok(live)),
+                    _ => Ok(Err(live
+                        .detail
+                        .unwrap_or_else(|| "AWS does not show the change yet".to_owned()))),
+                }
+            },
+            |detail| not_ready(want, detail),
+        )
+        .await
 }
 
 fn not_ready(want: &Resource, detail: String) -> ProviderError {
@@ -95,34 +94,35 @@ fn not_ready(want: &Resource, detail: String) -> ProviderError {
 
 /// Waits until it is neither made nor changed.
 async fn settled(place: &Place, want: &Resource) -> Result<DbInstance, ProviderError> {
-    until(
-        place.deadline,
-        || async {
-            let found = find(place, &want.id.name).await?;
-            let Some(found) = found else {
-                return Ok(Err("AWS does not list it".to_owned()));
-            };
-            let state = found.db_instance_status().unwrap_or("unknown").to_owned();
-            match state.as_str() {
-                "available" | "storage-optimization" => Ok(Ok(found)),
-                "stopped" => {
-                    let request = place.rds.start_db_instance().db_instance_identifier(&want.id.name);
-                    match place
-                        .call("rds:StartDBInstance", Freely, || request.clone().send())
-                        .await
-                    {
-                        Err(fault) if fault.is(Class::Busy) => {}
-                        outcome => drop(outcome?),
+    place
+        .until(
+            place.deadline,
+            || async {
+                let found = find(place, &want.id.name).await?;
+                let Some(found) = found else {
+                    return Ok(Err("AWS does not list it".to_owned()));
+                };
+                let state = found.db_instance_status().unwrap_or("unknown").to_owned();
+                match state.as_str() {
+                    "available" | "storage-optimization" => Ok(Ok(found)),
+                    "stopped" => {
+                        let request = place.rds.start_db_instance().db_instance_identifier(&want.id.name);
+                        match place
+                            .call("rds:StartDBInstance", Freely, || request.clone().send())
+                            .await
+                        {
+                            Err(fault) if fault.is(Class::Busy) => {}
+                            outcome => drop(outcome?),
+                        }
+                        Ok(Err("it is starting".to_owned()))
                     }
-                    Ok(Err("it is starting".to_owned()))
+                    state if shape::is_broken(state) => Err(not_ready(want, format!("AWS says {state}"))),
+                    state => Ok(Err(format!("it is {state}"))),
                 }
-                state if shape::is_broken(state) => Err(not_ready(want, format!("AWS says {state}"))),
-                state => Ok(Err(format!("it is {state}"))),
-            }
-        },
-        |detail| not_ready(want, detail),
-    )
-    .await
+            },
+            |detail| not_ready(want, detail),
+        )
+        .await
 }
 
 async fn create(place: &Place, want: &Resource, others: &[&Place], ground: &Parts) -> Result<(), ProviderError> {
@@ -326,20 +326,21 @@ async fn change(place: &Place, want: &Resource, found: &DbInstance) -> Result<()
         place
             .call("rds:PromoteReadReplica", Freely, || request.clone().send())
             .await?;
-        until(
-            place.deadline,
-            || async {
-                let found = find(place, &want.id.name).await?;
-                let follows = found.as_ref().is_none_or(|it| shape::source_of(it).is_some());
-                Ok(if follows {
-                    Err("it still follows its source".to_owned())
-                } else {
-                    Ok(())
-                })
-            },
-            |detail| not_ready(want, detail),
-        )
-        .await?;
+        place
+            .until(
+                place.deadline,
+                || async {
+                    let found = find(place, &want.id.name).await?;
+                    let follows = found.as_ref().is_none_or(|it| shape::source_of(it).is_some());
+                    Ok(if follows {
+                        Err("it still follows its source".to_owned())
+                    } else {
+                        Ok(())
+                    })
+                },
+                |detail| not_ready(want, detail),
+            )
+            .await?;
         settled(place, want).await?;
     }
     if modify {
@@ -366,7 +367,7 @@ async fn change(place: &Place, want: &Resource, found: &DbInstance) -> Result<()
     Ok(())
 }
 
-async fn add_tags(place: &Place, arn: &str, tags: &Tags) -> Result<(), Fault> {
+pub(super) async fn add_tags(place: &Place, arn: &str, tags: &Tags) -> Result<(), Fault> {
     let request = place
         .rds
         .add_tags_to_resource()
@@ -406,18 +407,19 @@ pub(super) async fn remove(place: &Place, id: &ResourceId) -> Result<(), Provide
                 outcome => gone_already(outcome)?,
             }
         }
-        until(
-            place.deadline,
-            || async {
-                let left = find(place, &id.name).await?;
-                let state = left
-                    .as_ref()
-                    .map(|it| it.db_instance_status().unwrap_or("unknown").to_owned());
-                Ok(state.map_or(Ok(()), |it| Err(format!("it is {it}"))))
-            },
-            |detail| ProviderError::NotReady { id: id.clone(), detail },
-        )
-        .await?;
+        place
+            .until(
+                place.deadline,
+                || async {
+                    let left = find(place, &id.name).await?;
+                    let state = left
+                        .as_ref()
+                        .map(|it| it.db_instance_status().unwrap_or("unknown").to_owned());
+                    Ok(state.map_or(Ok(()), |it| Err(format!("it is {it}"))))
+                },
+                |detail| ProviderError::NotReady { id: id.clone(), detail },
+            )
+            .await?;
     }
     remove_group(place, id).await
 }

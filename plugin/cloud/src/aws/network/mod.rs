@@ -3,6 +3,7 @@
 //! AWS makes each piece by a request of its own and none of them knows a client token. All carry the network's tags
 //! from birth, so whatever an interrupted run left is found and used by the next.
 
+pub(super) mod foreign;
 pub(super) mod parts;
 mod range;
 mod remove;
@@ -16,12 +17,9 @@ use ha_core::resource::{Live, Resource, ResourceId, Status};
 use self::parts::{EVERYWHERE, GATEWAY, MEMBERS, Parts, ROUTES, SUBNETS, VPC};
 pub(super) use self::remove::{delete_group, remove};
 use super::{
-    call::{
-        Repeat::{Freely, WhenRefused},
-        until,
-    },
+    call::Repeat::{Freely, WhenRefused},
     fault::{Class, Fault},
-    lists,
+    fields, lists,
     place::Place,
     spec,
     tags::{self, PART, Tags},
@@ -102,22 +100,23 @@ pub(super) async fn ensure(place: &Place, want: &Resource, open: &[u16]) -> Resu
         members?;
         making.routes(&vpc, &gateway?, &[first?, second?]).await?;
     }
-    until(
-        SEEN_WITHIN.min(place.deadline),
-        || async {
-            let found = look(place, &filters).await?;
-            let live = found.live(&place.workspace, &want.id, &place.location, open);
-            Ok(match live.status {
-                Status::Running => Ok(live),
-                _ => Err(live.detail.unwrap_or_else(|| "AWS is still making it".to_owned())),
-            })
-        },
-        |detail| ProviderError::NotReady {
-            id: want.id.clone(),
-            detail,
-        },
-    )
-    .await
+    place
+        .until(
+            SEEN_WITHIN.min(place.deadline),
+            || async {
+                let found = look(place, &filters).await?;
+                let live = found.live(&place.workspace, &want.id, &place.location, open);
+                Ok(match live.status {
+                    Status::Running => Ok(live),
+                    _ => Err(live.detail.unwrap_or_else(|| "AWS is still making it".to_owned())),
+                })
+            },
+            |detail| ProviderError::NotReady {
+                id: want.id.clone(),
+                detail,
+            },
+        )
+        .await
 }
 
 /// One network on its way to being as wanted.
@@ -134,6 +133,9 @@ impl Making<'_> {
         } else {
             tags::identity(&self.place.workspace, &self.want.id)
         };
+        if part == VPC {
+            tags.extend(fields::label_tags(&self.want.spec));
+        }
         tags.insert(PART.to_owned(), part.to_owned());
         tags
     }
@@ -142,8 +144,9 @@ impl Making<'_> {
         let tags = self.tags(VPC);
         if let Some(found) = self.found.vpc() {
             let id = found.vpc_id().unwrap_or_default().to_owned();
-            let late = tags::missing(&tags::from_ec2(found.tags()), &tags);
-            write_tags(self.place, &id, &late).await?;
+            let has = tags::from_ec2(found.tags());
+            write_tags(self.place, &id, &tags::missing(&has, &tags)).await?;
+            erase_tags(self.place, &id, &fields::obsolete(&has, &tags)).await?;
             return Ok(id);
         }
         let request = self
@@ -361,15 +364,16 @@ impl Making<'_> {
         pick: impl Fn(&Parts) -> Option<String> + Sync,
     ) -> Result<String, ProviderError> {
         let filters = tags::only(&self.place.workspace, &self.want.id);
-        until(
-            SEEN_WITHIN.min(self.place.deadline),
-            || async { Ok(pick(&look(self.place, &filters).await?).ok_or_else(String::new)) },
-            |_| ProviderError::Taken {
-                what: format!("{what} in {}", self.want.id.name),
-                by: "something in that VPC without this workspace's tags".into(),
-            },
-        )
-        .await
+        self.place
+            .until(
+                SEEN_WITHIN.min(self.place.deadline),
+                || async { Ok(pick(&look(self.place, &filters).await?).ok_or_else(String::new)) },
+                |_| ProviderError::Taken {
+                    what: format!("{what} in {}", self.want.id.name),
+                    by: "something in that VPC without this workspace's tags".into(),
+                },
+            )
+            .await
     }
 }
 

@@ -9,7 +9,10 @@ use ha_core::{
 };
 use serde_json::json;
 
-use crate::aws::tags::{self, PART, Tags};
+use crate::aws::{
+    fields,
+    tags::{self, PART, Tags},
+};
 
 pub(in crate::aws) const VPC: &str = "vpc";
 pub(in crate::aws) const SUBNETS: [&str; 2] = ["subnet-1", "subnet-2"];
@@ -192,7 +195,8 @@ impl Parts {
     pub(in crate::aws) fn live(&self, ws: &WorkspaceName, id: &ResourceId, location: &str, open: &[u16]) -> Live {
         let vpc = self.vpc();
         let owned = vpc.and_then(|it| tags::read(ws, &it.tag_list()));
-        let spec = json!({ "ip_range": vpc.and_then(ec2::Vpc::cidr_block), "location": location });
+        let mut spec = json!({ "ip_range": vpc.and_then(ec2::Vpc::cidr_block), "location": location });
+        fields::tell(&mut spec, &vpc.map(|it| it.tag_list()).unwrap_or_default());
         let mut lacking = self.lacking(open);
         if !self.spare().is_empty() {
             lacking.push("an end to a second copy of itself");

@@ -16,7 +16,7 @@ use super::{Shared, Site, image::no_image, shape, token};
 use crate::{
     ProviderError,
     aws::{
-        call::{Repeat::WhenRefused, until},
+        call::Repeat::WhenRefused,
         fault::{Class, Fault},
         firewall, lists,
         options::Options,
@@ -116,7 +116,7 @@ async fn generation_of(
 /// or one that is dead.
 async fn remembered(place: &Place, token: &str) -> Result<Made, ProviderError> {
     let filter = [tags::filter("client-token", token)];
-    let found = until(
+    let found = place.until(
         SEEN_WITHIN.min(place.deadline),
         || async {
             let found = lists::reservations(place, &filter)
@@ -236,7 +236,7 @@ impl Place {
         F: Future<Output = Result<T, aws_sdk_ec2::error::SdkError<E>>>,
         E: aws_smithy_types::error::metadata::ProvideErrorMetadata + std::error::Error + 'static,
     {
-        until(
+        self.until(
             SEEN_WITHIN.min(self.deadline),
             || async {
                 match self.call(action, WhenRefused, &send).await {

@@ -14,7 +14,7 @@ use crate::{
 
 /// In front of the path of a parameter that names an AMI, as EC2 itself writes it.
 /// Source: <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/using-systems-manager-parameter-to-find-AMI.html>.
-const BY_PARAMETER: &str = "resolve:ssm:";
+pub(in crate::aws) const BY_PARAMETER: &str = "resolve:ssm:";
 
 /// AMIs by location and path, each looked up once: a hundred servers of one group are one question, and all the same.
 #[derive(Debug, Default)]

@@ -9,13 +9,14 @@ mod token;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use aws_sdk_ec2::types::{self as ec2, AttributeValue, InstanceStateName as State};
+use futures::future::join_all;
 use ha_core::resource::{Kind, Live, Resource, ResourceId};
 
 use self::{image::Images, keys::Keys};
 use super::{
-    call::{Repeat::Freely, until},
+    call::Repeat::Freely,
     fault::{Class, Fault},
-    firewall, lists,
+    fields, firewall, lists,
     network::{self, erase_tags, gone_already, parts::Parts, write_tags},
     options::Options,
     place::Place,
@@ -129,6 +130,7 @@ async fn change(place: &Place, want: &Resource, found: &ec2::Instance, site: &Si
         late.insert(SPEC.to_owned(), want.spec_hash());
     }
     write_tags(place, id, &late).await?;
+    erase_tags(place, id, &fields::obsolete(&has, &wanted)).await?;
     Ok(())
 }
 
@@ -140,38 +142,39 @@ async fn switch(place: &Place, id: &ResourceId, instance: &str, on: bool) -> Res
         (State::Stopped, State::Stopping)
     };
     let asked = AtomicBool::new(false);
-    until(
-        place.deadline,
-        || async {
-            let found = find(place, instance).await?;
-            let now = found.as_ref().and_then(shape::state);
-            let Some(now) = now else {
-                return Err(ProviderError::NotFound(id.clone()));
-            };
-            if *now == goal {
-                return Ok(Ok(()));
-            }
-            let still = matches!(now, State::Running | State::Stopped);
-            if still && !asked.swap(true, Relaxed) {
-                let outcome = if on {
-                    start(place, instance).await
-                } else {
-                    stop(place, instance).await
+    place
+        .until(
+            place.deadline,
+            || async {
+                let found = find(place, instance).await?;
+                let now = found.as_ref().and_then(shape::state);
+                let Some(now) = now else {
+                    return Err(ProviderError::NotFound(id.clone()));
                 };
-                match outcome {
-                    // It began to change its state between the look and the request.
-                    Err(fault) if fault.is(Class::Busy) => asked.store(false, Relaxed),
-                    outcome => outcome?,
+                if *now == goal {
+                    return Ok(Ok(()));
                 }
-            } else if !still && *now != coming {
-                // On its way to the other state: asked again once it is there.
-                asked.store(false, Relaxed);
-            }
-            Ok(Err(format!("it is {}", now.as_str())))
-        },
-        |detail| ProviderError::NotReady { id: id.clone(), detail },
-    )
-    .await
+                let still = matches!(now, State::Running | State::Stopped);
+                if still && !asked.swap(true, Relaxed) {
+                    let outcome = if on {
+                        start(place, instance).await
+                    } else {
+                        stop(place, instance).await
+                    };
+                    match outcome {
+                        // It began to change its state between the look and the request.
+                        Err(fault) if fault.is(Class::Busy) => asked.store(false, Relaxed),
+                        outcome => outcome?,
+                    }
+                } else if !still && *now != coming {
+                    // On its way to the other state: asked again once it is there.
+                    asked.store(false, Relaxed);
+                }
+                Ok(Err(format!("it is {}", now.as_str())))
+            },
+            |detail| ProviderError::NotReady { id: id.clone(), detail },
+        )
+        .await
 }
 
 async fn start(place: &Place, instance: &str) -> Result<(), Fault> {
@@ -209,24 +212,25 @@ async fn find(place: &Place, instance: &str) -> Result<Option<ec2::Instance>, Fa
 
 /// Waits until it runs; one that ends on its way there says why.
 async fn running(place: &Place, want: &Resource, instance: &str) -> Result<ec2::Instance, ProviderError> {
-    until(
-        place.deadline,
-        || async {
-            let Some(found) = find(place, instance).await? else {
-                return Ok(Err("AWS does not list it yet".to_owned()));
-            };
-            match shape::state(&found) {
-                Some(State::Running) => Ok(Ok(found)),
-                Some(State::ShuttingDown | State::Terminated) => Err(ended(want, &found)),
-                state => Ok(Err(format!("it is {}", state.map_or("unknown", State::as_str)))),
-            }
-        },
-        |detail| ProviderError::NotReady {
-            id: want.id.clone(),
-            detail,
-        },
-    )
-    .await
+    place
+        .until(
+            place.deadline,
+            || async {
+                let Some(found) = find(place, instance).await? else {
+                    return Ok(Err("AWS does not list it yet".to_owned()));
+                };
+                match shape::state(&found) {
+                    Some(State::Running) => Ok(Ok(found)),
+                    Some(State::ShuttingDown | State::Terminated) => Err(ended(want, &found)),
+                    state => Ok(Err(format!("it is {}", state.map_or("unknown", State::as_str)))),
+                }
+            },
+            |detail| ProviderError::NotReady {
+                id: want.id.clone(),
+                detail,
+            },
+        )
+        .await
 }
 
 /// An instance that AWS took back while it started.
@@ -273,22 +277,21 @@ pub(super) async fn remove(place: &Place, id: &ResourceId, shared: &Shared) -> R
         outcome => gone_already(outcome)?,
     }
     // Lists may show the old state for a moment.
-    until(
-        place.deadline,
-        || async {
-            let left = lists::instances(place, &tags::only(&place.workspace, id)).await?;
-            Ok(match left.len() {
-                0 => Ok(()),
-                _ => Err("AWS still lists it as running".to_owned()),
-            })
-        },
-        |detail| ProviderError::NotReady { id: id.clone(), detail },
-    )
-    .await?;
-    if lists::instances(place, &[tags::ours(&place.workspace)])
-        .await?
-        .is_empty()
-    {
+    place
+        .until(
+            place.deadline,
+            || async {
+                let still = join_all(ids.iter().map(|it| find(place, it))).await;
+                let still: Vec<Option<ec2::Instance>> = still.into_iter().collect::<Result<_, _>>()?;
+                Ok(match still.iter().flatten().any(lists::is_there) {
+                    false => Ok(()),
+                    true => Err("AWS still lists it as running".to_owned()),
+                })
+            },
+            |detail| ProviderError::NotReady { id: id.clone(), detail },
+        )
+        .await?;
+    if !lists::has_instances(place, &tags::ours(&place.workspace)).await? {
         shared.keys.remove(place).await?;
     }
     Ok(())
@@ -334,23 +337,24 @@ pub(super) async fn ensure_on(place: &Place, want: &Resource, slot: shape::Slot)
     }
     let id = found.instance_id().unwrap_or_default();
     write_tags(place, id, &tags::missing(&has, &shape::slot_tags(slot, want))).await?;
-    until(
-        place.deadline,
-        || async {
-            let now = find(place, id).await?.ok_or_else(missing)?;
-            let network = network_of(place, &now).await?;
-            let all = shape::lives(&place.workspace, &now, &place.location, network.as_ref());
-            let live = all
-                .into_iter()
-                .find(|it| it.id == want.id && it.labels.spec == want.spec_hash());
-            Ok(live.ok_or_else(|| format!("{id} does not show its tags yet")))
-        },
-        |detail| ProviderError::NotReady {
-            id: want.id.clone(),
-            detail,
-        },
-    )
-    .await
+    place
+        .until(
+            place.deadline,
+            || async {
+                let now = find(place, id).await?.ok_or_else(missing)?;
+                let network = network_of(place, &now).await?;
+                let all = shape::lives(&place.workspace, &now, &place.location, network.as_ref());
+                let live = all
+                    .into_iter()
+                    .find(|it| it.id == want.id && it.labels.spec == want.spec_hash());
+                Ok(live.ok_or_else(|| format!("{id} does not show its tags yet")))
+            },
+            |detail| ProviderError::NotReady {
+                id: want.id.clone(),
+                detail,
+            },
+        )
+        .await
 }
 
 /// Takes off a server what is written there; true when it was there.

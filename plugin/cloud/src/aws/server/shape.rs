@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::aws::{
-    spec,
+    fields, spec,
     tags::{self, BETWEEN, Owned, Tags},
 };
 
@@ -59,6 +59,7 @@ pub(in crate::aws) fn tags_of(ws: &WorkspaceName, want: &Resource) -> Tags {
     all.insert(GROUP.to_owned(), field("group"));
     all.insert(IMAGE.to_owned(), field("image"));
     all.insert(ROLES.to_owned(), spec::texts(&want.spec, "roles").join(BETWEEN));
+    all.extend(fields::label_tags(&want.spec));
     if let Some(index) = want.spec.get("index").and_then(Value::as_u64) {
         all.insert(INDEX.to_owned(), index.to_string());
     }
@@ -77,7 +78,7 @@ pub(in crate::aws) fn spec_of(instance: &ec2::Instance, location: &str) -> Value
         Some(declared) if !declared.starts_with("ami-") => Some(declared.as_str()),
         _ => instance.image_id(),
     };
-    json!({
+    let mut spec = json!({
         "group": tags.get(GROUP),
         "index": tags.get(INDEX).and_then(|it| it.parse::<u64>().ok()),
         "image": image,
@@ -85,7 +86,9 @@ pub(in crate::aws) fn spec_of(instance: &ec2::Instance, location: &str) -> Value
         "location": location,
         "roles": roles,
         "command": null,
-    })
+    });
+    fields::tell(&mut spec, &tags);
+    spec
 }
 
 pub(in crate::aws) fn state(instance: &ec2::Instance) -> Option<&State> {

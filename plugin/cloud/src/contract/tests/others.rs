@@ -266,3 +266,23 @@ async fn who_harms_others_or_is_harmed_is_caught_by_that_rule() {
         );
     }
 }
+
+#[tokio::test]
+async fn side_by_side_the_rules_are_the_same_and_each_share_of_a_rule_counts() {
+    let broken_by = async |lie: Option<Lie>| {
+        check_side_by_side(3, async || {
+            let town = Town::new(lie);
+            Fixture {
+                others: Some(town.clone()),
+                trouble: None,
+                ..fixture(town.clone(), &town.memory)
+            }
+        })
+        .await
+    };
+    assert_eq!(broken_by(None).await, []);
+    let broken = broken_by(Some(Lie::MakesAnotherAfterALoss)).await;
+    let lost = "every_answer_lost_in_turn_leaves_one_of_each_and_nothing_beside_it";
+    // There are more answers to lose than shares.
+    assert_eq!(broken.iter().filter(|it| it.rule == lost).count(), 3, "{broken:#?}");
+}

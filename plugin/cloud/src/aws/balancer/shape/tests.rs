@@ -54,15 +54,15 @@ fn servers() -> Servers {
 /// As AWS keeps it: listeners in an order of its own, and a redirect without the target of its rule.
 fn kept(want: &Resource) -> Pieces {
     let wanted = Wanted::read(want).expect("a right balancer");
-    let check = wanted.check.applied();
     let arn = |target: &Target| format!("arn:{}:{}", target.protocol, target.port);
     let members: Vec<String> = servers()
         .into_iter()
         .filter(|(_, server)| wanted.servers.contains(&server.name))
         .map(|(instance, _)| instance)
         .collect();
-    let groups = wanted.targets().into_iter().map(|target| Group {
-        group: TargetGroup::builder()
+    let group = |target: Target| {
+        let check = wanted.check.on(&target);
+        let group = TargetGroup::builder()
             .target_group_arn(arn(&target))
             .protocol(match target.protocol.as_str() {
                 "https" => ProtocolEnum::Https,
@@ -71,14 +71,20 @@ fn kept(want: &Resource) -> Pieces {
             .protocol_version(if target.protocol == "http2" { "HTTP2" } else { "HTTP1" })
             .port(target.port)
             .health_check_path(&wanted.path)
+            .health_check_port(check.port())
+            .health_check_protocol(check.protocol())
             .health_check_interval_seconds(check.interval)
             .health_check_timeout_seconds(check.timeout)
             .unhealthy_threshold_count(check.fall)
             .healthy_threshold_count(check.rise)
-            .build(),
-        algorithm: Some(algorithm_of(&wanted.algorithm).to_owned()),
-        members: members.clone(),
-    });
+            .build();
+        Group {
+            group,
+            algorithm: Some(algorithm_of(&wanted.algorithm).to_owned()),
+            members: members.clone(),
+        }
+    };
+    let groups = wanted.targets().into_iter().map(group);
     let mut listeners: Vec<Listener> = wanted
         .listeners()
         .into_iter()
@@ -211,6 +217,9 @@ proptest! {
         timeout in 1i64..200,
         fall in 1i64..=10,
         rise in 1i64..=10,
+        check_port in proptest::option::of(1u16..),
+        https: bool,
+        labels in proptest::collection::btree_map("[a-z]{1,10}", "[a-z0-9]{0,10}", 0..3),
         members in proptest::sample::subsequence((1..=12).collect::<Vec<u32>>(), 0..=12),
     ) {
         let mut rules: Vec<Value> = rules.into_iter().map(|(port, (https, protocol, target))| {
@@ -227,6 +236,15 @@ proptest! {
         spec["health_check"] = json!({
             "path": "/up", "interval_seconds": interval, "timeout_seconds": timeout, "fall": fall, "rise": rise,
         });
+        if let Some(port) = check_port {
+            spec["health_check"]["port"] = port.into();
+        }
+        if https {
+            spec["health_check"]["protocol"] = "https".into();
+        }
+        if !labels.is_empty() {
+            spec["labels"] = json!(labels);
+        }
         let want = want(spec);
         let live = live(&kept(&want));
         prop_assert_eq!(&live.spec, &want.spec);
@@ -236,11 +254,12 @@ proptest! {
 
     #[test]
     fn what_is_applied_is_what_aws_takes(interval: i32, timeout: i32, fall: i32, rise: i32) {
-        let applied = Check { interval, timeout, fall, rise }.applied();
+        let target = Target { protocol: "http".into(), port: 8080 };
+        let applied = Check { interval, timeout, fall, rise, port: None, https: false }.on(&target);
         prop_assert!((5..=300).contains(&applied.interval) && (2..=120).contains(&applied.timeout));
         prop_assert!(applied.timeout < applied.interval);
         prop_assert!((2..=10).contains(&applied.fall) && (2..=10).contains(&applied.rise));
-        prop_assert_eq!(applied.applied(), applied);
+        prop_assert_eq!(applied.on(&target), applied);
     }
 
     #[test]
