@@ -13,10 +13,12 @@ const HERE = path self .
 def main [
     --region (-r): string@"complete region"  # Only this region.
     --dry-run (-n)                           # Show the plan and change nothing.
-    --debug (-d)                             # Say every step and every probe.
+    --debug (-d)                             # Say every step, every probe, and every request to a provider.
     --timeout (-t): duration = 2min          # For a region to become healthy.
 ]: nothing -> table {
     cd $HERE
+    if $debug { $env.HA_LOG = "debug" }
+    let rehearsed = (workspace target) == local
     let notes = check workspace
     if ($notes | is-not-empty) { print --stderr ($notes | select severity message help) }
     let declared = check region $region
@@ -28,9 +30,13 @@ def main [
         print --stderr $"($name):"
         $plan | where region == $name | rollout run --debug=$debug
         if $name in $declared {
-            let health = wait healthy $name --timeout $timeout
-            if $debug { print --stderr $health }
+            let seen = if $rehearsed { wait healthy $name --timeout $timeout } else { wait running $name --timeout $timeout }
+            if $debug { print --stderr $seen }
         }
+    }
+    # At the clouds the programs on the servers are not asked from here.
+    if not $rehearsed {
+        return (ha inventory | where {|row| $region == null or $row.region == $region } | select region kind name status address private_address error)
     }
     if $region == null { wait streaming --timeout $timeout }
     ha lag --check | select region node role state lag verdict lag_bytes error

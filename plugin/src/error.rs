@@ -18,6 +18,15 @@ pub(crate) enum Failed {
     /// What is wrong first, and how much more there is; `ha check` shows all of it.
     #[error("{message}")]
     Invalid { message: String, errors: usize },
+    /// What the providers do not have, the first of it with its place; nothing was changed.
+    #[error("{message}")]
+    NotOffered {
+        /// `ha::offers::size`
+        code: &'static str,
+        message: String,
+        help: String,
+        errors: usize,
+    },
     #[error("\"{key}\" is not a setting of this plugin")]
     UnknownSetting { key: String, near: Option<String> },
     #[error("the setting {key} is {got}, expected {expected}")]
@@ -149,6 +158,7 @@ impl Failed {
     /// Stable; scripts match on it.
     pub(crate) fn code(&self) -> &'static str {
         match self {
+            Self::NotOffered { code, .. } => code,
             Self::NoWorkspace(_) => "ha::workspace::missing",
             Self::Evaluate(error) => error.code(),
             Self::Invalid { .. } => "ha::workspace::invalid",
@@ -190,6 +200,10 @@ impl Failed {
         Some(match self {
             Self::NoWorkspace(_) => "run: ha init, or name one: --workspace path/to/workspace.ncl".into(),
             Self::Evaluate(error) => return error.help().or_else(|| Some("run: ha check".into())),
+            Self::NotOffered { help, errors: 0 | 1, .. } => help.clone(),
+            Self::NotOffered { help, errors, .. } => {
+                format!("{help}; and {} more: ha check --offers", errors - 1)
+            }
             Self::Invalid { errors: 0 | 1, .. } => "run: ha check".into(),
             Self::Invalid { errors, .. } => format!("run: ha check, which shows all {errors} errors with their places"),
             Self::UnknownSetting { near: Some(near), .. } => {
@@ -248,6 +262,7 @@ impl Failed {
     pub(crate) fn mark(&self) -> &'static str {
         match self {
             Self::NoWorkspace(_) | Self::Evaluate(_) | Self::Invalid { .. } => "needs a workspace",
+            Self::NotOffered { .. } => "needs what there is",
             Self::UnknownSetting { .. } => "unknown setting",
             Self::WrongSetting { .. } => "wrong type",
             Self::Unknown { .. } => "not known here",

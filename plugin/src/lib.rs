@@ -6,6 +6,7 @@ mod ask;
 mod commands;
 mod context;
 mod error;
+mod log;
 mod nu;
 mod steps;
 
@@ -22,6 +23,7 @@ pub struct HaPlugin {
     runtime: OnceLock<Runtime>,
     evaluations: context::Evaluations,
     ledgers: context::Ledgers,
+    price_lists: context::PriceLists,
 }
 
 impl Default for HaPlugin {
@@ -31,6 +33,7 @@ impl Default for HaPlugin {
             runtime: OnceLock::new(),
             evaluations: context::Evaluations::default(),
             ledgers: context::Ledgers::default(),
+            price_lists: context::PriceLists::default(),
         }
     }
 }

@@ -26,6 +26,12 @@ export def "check region" [
     $declared
 }
 
+# What realises the workspace in the current folder: this machine (`local`) or its providers (`cloud`).
+@example "do not wait for replication there" { if (workspace target) == local { wait streaming } }
+export def "workspace target" []: nothing -> string {
+    try { open config.toml | get target } catch { "local" }
+}
+
 # Raise the findings of severity `error`, each with a caret under the place it is about; give back the others.
 @example "only what the networks are to blame for" { ha check | where code =~ overlap | raise findings }
 export def "raise findings" []: table -> table {

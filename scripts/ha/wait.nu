@@ -45,6 +45,21 @@ export def "wait healthy" [
     health of $region
 }
 
+# Wait until every resource of a region (or of all regions) runs, as its provider says; gives back the last look.
+# What was switched off on purpose is not waited for.
+@example "servers that start" { wait running asia-southeast --timeout 5min }
+export def "wait running" [
+    region?: string@"complete region"  # Only this region.
+    --timeout (-t): duration = 2min
+]: nothing -> table {
+    wait until $"what runs in ($region | default 'all regions')" {
+        inventory of $region
+        | where status not-in [running off]
+        | each {|row| $"($row.kind) ($row.name) in ($row.region) is ($row.status)(because $row.error)" }
+    } --timeout $timeout --help-text "`ha plan` shows what is missing, `ha inventory` what there is"
+    inventory of $region
+}
+
 # Wait until every replica streams from its primary; gives back the last look.
 @example "after a change" { wait streaming }
 export def "wait streaming" [
@@ -83,6 +98,10 @@ export def "complete region" []: nothing -> list<string> {
 
 def "health of" [region?: string]: nothing -> table {
     ha health | where {|row| $region == null or $row.region == $region }
+}
+
+def "inventory of" [region?: string]: nothing -> table {
+    ha inventory | where {|row| $region == null or $row.region == $region }
 }
 
 def because [error?: string]: nothing -> string {

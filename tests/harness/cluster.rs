@@ -117,6 +117,13 @@ impl Cluster {
         fs::write(&path, text.replace(&format!("region_name = \"{region}\"\n"), "")).expect("config.toml");
     }
 
+    /// Puts `deploy.nu` and the scripts beside the workspace, as in a checkout.
+    pub fn like_a_checkout(&self) {
+        for name in ["deploy.nu", "scripts"] {
+            copy(&shell::root().join(name), &self.folder().join(name));
+        }
+    }
+
     // ------------------------------------------------------------ the shell
 
     /// What a pipeline gives, or what it raised.
@@ -425,4 +432,16 @@ fn logs(folder: &Path) -> Vec<PathBuf> {
     }
     found.sort();
     found
+}
+
+fn copy(from: &Path, to: &Path) {
+    if from.is_dir() {
+        fs::create_dir(to).expect("a folder");
+        for entry in fs::read_dir(from).expect("a folder") {
+            let entry = entry.expect("an entry");
+            copy(&entry.path(), &to.join(entry.file_name()));
+        }
+    } else {
+        fs::copy(from, to).expect("a file");
+    }
 }

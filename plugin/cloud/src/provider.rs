@@ -5,6 +5,8 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use ha_core::resource::{Live, Resource, ResourceId};
 
+use crate::{offers::Offers, price_list::PriceList, rights::Rights, survey::Survey};
+
 /// One provider, bound to one workspace.
 ///
 /// Each method is one idempotent request with an identity that the caller chose. A call that ended in an
@@ -17,6 +19,16 @@ use ha_core::resource::{Live, Resource, ResourceId};
 pub trait Provider: Send + Sync {
     /// For rows and messages: `local`, `hetzner`.
     fn name(&self) -> &'static str;
+
+    /// What its credential may do; none where there is no credential.
+    fn rights(&self) -> Option<&dyn Rights> {
+        None
+    }
+
+    /// What of a plan can be had; none where everything can.
+    fn offers(&self) -> Option<&dyn Offers> {
+        None
+    }
 
     /// Who the credential belongs to and what it may do.
     async fn account(&self) -> Result<Account, ProviderError>;
@@ -38,6 +50,16 @@ pub trait Provider: Send + Sync {
     /// Afterwards the server runs, or is off and stays off. Succeeds when it already was;
     /// [`ProviderError::NotFound`] when there is no such server.
     async fn power(&self, server: &ResourceId, on: bool) -> Result<Live, ProviderError>;
+
+    /// What it asks for what it sells; none where it does not say.
+    fn price_list(&self) -> Option<&dyn PriceList> {
+        None
+    }
+
+    /// To look at the whole account; none where everything carries labels anyway.
+    fn survey(&self) -> Option<&dyn Survey> {
+        None
+    }
 }
 
 /// What a server is given to run at its first start, as text and without a secret; empty is nothing. An error keeps the
@@ -66,6 +88,14 @@ pub enum ProviderError {
     Protected { id: ResourceId },
     #[error("{program} is not installed")]
     NotInstalled { program: String, package: String },
+    /// There is no credential for it, or none that can be used; nobody was asked.
+    #[error("{what}")]
+    NotOpened {
+        what: String,
+        /// `ha::credential::missing`
+        code: &'static str,
+        help: String,
+    },
     #[error("this credential may not {what}")]
     Denied { what: String },
     #[error("no capacity for {what}")]
@@ -109,6 +139,7 @@ impl ProviderError {
             Self::Taken { .. } => "ha::provider::taken",
             Self::Protected { .. } => "ha::provider::protected",
             Self::NotInstalled { .. } => "ha::provider::not_installed",
+            Self::NotOpened { code, .. } => code,
             Self::Denied { .. } => "ha::provider::denied",
             Self::NoCapacity { .. } => "ha::provider::no_capacity",
             Self::Quota { .. } => "ha::provider::quota",
@@ -129,7 +160,9 @@ impl ProviderError {
             Self::NotInstalled { package, .. } => Some(format!(
                 "install it: ./scripts/start.sh does, or: apt-get install {package}"
             )),
-            Self::Refused { help, .. } | Self::Unreachable { help, .. } => Some(help.clone()),
+            Self::Refused { help, .. } | Self::Unreachable { help, .. } | Self::NotOpened { help, .. } => {
+                Some(help.clone())
+            }
             Self::Quota { .. } => {
                 Some("ask the provider for a higher limit, or remove what is not needed: ha orphans shows it".into())
             }

@@ -108,6 +108,8 @@ fn workspace(resources: u32, size: &str) -> Workspace {
             algorithm: "round_robin".into(),
             rules: Vec::new(),
             health_check: HealthCheck {
+                protocol: "http".into(),
+                port: None,
                 path: "/health".into(),
                 interval_seconds: 5,
                 timeout_seconds: 2,

@@ -14,12 +14,16 @@ pub mod config;
 pub mod cost;
 pub mod decide;
 pub mod desired;
+pub mod dns;
 pub mod event;
+pub mod existing;
 pub mod finding;
 #[cfg(test)]
 mod fixture;
 pub mod geo;
 pub mod health;
+pub mod import;
+pub mod labels;
 pub mod lag;
 pub mod lsn;
 pub mod model;

@@ -6,8 +6,9 @@ use nu_protocol::{
     Example, Flag, IntoValue, LabeledError, PipelineData, PositionalArg, Signature, Spanned, SyntaxShape, Type,
 };
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
-use super::complete_regions;
+use super::{complete_regions, dns::Farewell};
 use crate::{
     HaPlugin,
     context::{Context, Silent},
@@ -63,7 +64,7 @@ impl PluginCommand for Destroy {
     }
 
     fn extra_description(&self) -> &str {
-        "In a safe order: what is used is removed after what uses it. The last row lists everything again: left is 0 when
+        "In a safe order: names that lead to it go first, and what is used is removed after what uses it. The last row lists everything again: left is 0 when
 nothing is left. Only what carries this workspace's label is touched. Run it again when something failed.
 What was done stays in ha events."
     }
@@ -142,19 +143,36 @@ What was done stays in ha events."
         if let Some(region) = &region {
             steps = plan::in_region(steps, region);
         }
+        let names = Farewell::new(
+            plugin,
+            engine,
+            (&context, workspace, &realm),
+            (&world.live, &world.silent),
+            region.as_deref(),
+        );
         if dry_run {
-            let rows = if steps.is_empty() {
-                Vec::new()
-            } else {
-                steps::planned(&steps)
-            };
-            let rows = silent.into_iter().chain(rows).map(Removed::from).collect::<Vec<_>>();
+            let named = wanted.block_on(runtime, async {
+                Ok(match names {
+                    Ok(Some(names)) => names.planned(1).await.unwrap_or_else(|failed| vec![unnamed(failed)]),
+                    Ok(None) => Vec::new(),
+                    Err(failed) => vec![unnamed(failed)],
+                })
+            });
+            let named = named.at(head)?;
+            let offset = u32::try_from(named.len()).unwrap_or(u32::MAX);
+            let rows = steps::planned(&steps).into_iter().map(|row| Row {
+                step: row.step.saturating_add(offset),
+                ..row
+            });
+            let rows = if steps.is_empty() { Vec::new() } else { rows.collect() };
+            let rows = silent.into_iter().chain(named).chain(rows).map(Removed::from);
+            let rows = rows.collect::<Vec<_>>();
             return Ok(table(rows, PRIORITY, head));
         }
         let name = workspace.name.to_string();
         let Some(lock) = lock else {
             return Ok(table(
-                vec![Removed::left(1, name, Ok(0), Duration::ZERO)],
+                vec![Removed::left(1, name, Ok(Some(0)), Duration::ZERO)],
                 PRIORITY,
                 head,
             ));
@@ -173,13 +191,14 @@ What was done stays in ha events."
                 // The reader may be gone, as below.
                 let _ = rows.send(Removed::from(row)).await;
             }
+            let (offset, names_left) = say_farewell(names, &rows, &cancel).await;
             let (step_rows, steps_done) = channel();
-            let (last, ()) = tokio::join!(
+            let (last, _) = tokio::join!(
                 async {
                     let step_rows = step_rows;
                     work.run(steps, &step_rows, cancel).await
                 },
-                forward(steps_done, &rows)
+                forward(steps_done, offset, &rows)
             );
             let started = Instant::now();
             let left = work.provider.observe().await.map(|live| {
@@ -187,7 +206,9 @@ What was done stays in ha events."
                     |it: &&ha_core::resource::Live| region.as_ref().is_none_or(|name| it.id.region == name.as_str());
                 live.iter().filter(of_region).count()
             });
-            let row = Removed::left(last + 1, name, left.map_err(Failed::from), started.elapsed());
+            // What went wrong with the names has its own row.
+            let left = left.map_err(Failed::from).map(|left| Some(left + names_left?));
+            let row = Removed::left(last + offset + 1, name, left, started.elapsed());
             // The reader may be gone; there is nothing left to tell it.
             let _ = rows.send(row).await;
         });
@@ -195,10 +216,65 @@ What was done stays in ha events."
     }
 }
 
-async fn forward(mut from: mpsc::Receiver<Row>, to: &mpsc::Sender<Removed>) {
-    while let Some(row) = from.recv().await {
+/// The number of rows; they are numbered from after `offset` on.
+async fn forward(mut from: mpsc::Receiver<Row>, offset: u32, to: &mpsc::Sender<Removed>) -> u32 {
+    let mut count = 0;
+    while let Some(mut row) = from.recv().await {
+        row.step = row.step.saturating_add(offset);
+        count += 1;
         // The reader may be gone; the steps go on until they were told to stop.
         let _ = to.send(Removed::from(row)).await;
+    }
+    count
+}
+
+/// The names first, since nothing else waits for them. Answers how many rows that took, and how many names are left; none
+/// where that is not known.
+async fn say_farewell(
+    names: Result<Option<Farewell>, Failed>,
+    rows: &mpsc::Sender<Removed>,
+    cancel: &CancellationToken,
+) -> (u32, Option<usize>) {
+    let names = match names {
+        Ok(Some(names)) => names,
+        Ok(None) => return (0, Some(0)),
+        Err(failed) => {
+            let _ = rows.send(unnamed(failed).into()).await;
+            return (1, None);
+        }
+    };
+    let (name_rows, names_done) = channel();
+    let (left, count) = tokio::join!(
+        async {
+            let name_rows = name_rows;
+            names.run(1, &name_rows, cancel).await
+        },
+        forward(names_done, 0, rows)
+    );
+    match left {
+        Ok(left) => (count, Some(left)),
+        Err(failed) => {
+            let row = Row {
+                step: count + 1,
+                ..unnamed(failed)
+            };
+            let _ = rows.send(row.into()).await;
+            (count + 1, None)
+        }
+    }
+}
+
+/// Whether there are names is not known.
+fn unnamed(failed: Failed) -> Row {
+    Row {
+        step: 1,
+        kind: Some("dns".to_owned()),
+        action: "delete".to_owned(),
+        status: "failed".to_owned(),
+        code: Some(failed.code().to_owned()),
+        help: failed.help(),
+        error: Some(failed.to_string()),
+        ..Row::default()
     }
 }
 
@@ -221,7 +297,7 @@ impl From<Row> for Removed {
 }
 
 impl Removed {
-    fn left(step: u32, workspace: String, left: Result<usize, Failed>, took: Duration) -> Self {
+    fn left(step: u32, workspace: String, left: Result<Option<usize>, Failed>, took: Duration) -> Self {
         let mut row = Row {
             step,
             name: Some(workspace),
@@ -230,11 +306,17 @@ impl Removed {
             ..Row::default()
         };
         let left = match left {
-            Ok(0) => {
+            Ok(Some(0)) => {
                 row.status = "done".into();
                 Some(0)
             }
-            Ok(count) => {
+            Ok(None) => {
+                row.status = "failed".into();
+                row.error = Some("what is left of its names is not known".into());
+                row.help = Some("correct what the row of dns says, and run the same command again".into());
+                None
+            }
+            Ok(Some(count)) => {
                 row.status = "failed".into();
                 row.error = Some(format!("{count} of it are still there"));
                 row.help = Some("run the same command again: it removes what is left".into());

@@ -6,8 +6,10 @@ mod check;
 mod cost;
 mod db;
 mod destroy;
+mod dns;
 mod doctor;
 mod events;
+mod existing;
 mod failover;
 mod ha;
 mod health;
@@ -45,6 +47,9 @@ pub(crate) fn all() -> Vec<Box<dyn PluginCommand<Plugin = HaPlugin>>> {
         Box::new(plan::Plan),
         Box::new(provision::Provision),
         Box::new(inventory::Inventory),
+        Box::new(existing::Orphans),
+        Box::new(existing::AdoptExisting),
+        Box::new(existing::Import),
         Box::new(limits::Limits),
         Box::new(status::Status),
         Box::new(health::Health),
@@ -74,6 +79,11 @@ pub(crate) fn all() -> Vec<Box<dyn PluginCommand<Plugin = HaPlugin>>> {
         Box::new(db::Voters),
         Box::new(budget::Budget),
         Box::new(cost::Cost),
+        Box::new(dns::Dns),
+        Box::new(dns::Plan),
+        Box::new(dns::Apply),
+        Box::new(dns::Point),
+        Box::new(dns::Checks),
         Box::new(oracle::Oracle),
         Box::new(destroy::Destroy),
         Box::new(doctor::Doctor),

@@ -1,6 +1,8 @@
 use std::time::Duration;
 
+use ha_cloud::offers::calls_at_least;
 use ha_core::{
+    config::Target,
     cost::{self, Prices},
     model::Workspace,
     plan::{self, Action, Step},
@@ -8,11 +10,11 @@ use ha_core::{
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{Example, Flag, IntoValue, LabeledError, PipelineData, Signature, Type};
 
-use super::{complete_regions, cost::prices};
+use super::complete_regions;
 use crate::{
     HaPlugin,
     context::{Context, Silent},
-    nu::{args, table},
+    nu::{Count, args, table},
 };
 
 pub(super) struct Plan;
@@ -30,6 +32,8 @@ struct Row {
     risk: String,
     downtime: Option<Duration>,
     monthly_cost: Option<f64>,
+    /// None where nobody is asked by requests.
+    calls: Option<Count>,
 }
 
 impl PluginCommand for Plan {
@@ -53,7 +57,8 @@ impl PluginCommand for Plan {
     fn extra_description(&self) -> &str {
         "Rows with action none are as they should be; action unknown is a provider that did not answer. Rows can be filtered
 and piped into ha provision, which plans again and does what is still needed of them. downtime says how long users of
-that very resource are without it; monthly_cost what it costs in dollars when the step is done: nothing when it is gone."
+that very resource are without it; monthly_cost what it costs in dollars when the step is done: nothing when it is gone. calls is how many requests to the
+provider a step takes at least (ha limits says how many are left), and null on this machine."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -110,8 +115,12 @@ that very resource are without it; monthly_cost what it costs in dollars when th
             Some(region) => plan::in_region(steps, region),
             None => steps,
         };
-        let prices = prices(&context);
-        let steps = steps.into_iter().map(|step| row(step, workspace, &prices));
+        let prices = context.prices(plugin, engine, workspace)?.all;
+        let by_requests = context.config.target == Target::Cloud;
+        let steps = steps.into_iter().map(|step| Row {
+            calls: by_requests.then(|| Count(calls_at_least(step.action))),
+            ..row(step, workspace, &prices)
+        });
         let rows = silent.into_iter().chain(steps).collect();
         Ok(table::<Row>(rows, &["action", "region", "name"], call.head))
     }
@@ -129,6 +138,7 @@ fn unknown(silent: &Silent, workspace: &Workspace) -> Row {
         risk: "none".to_owned(),
         downtime: None,
         monthly_cost: None,
+        calls: None,
     }
 }
 
@@ -148,5 +158,6 @@ fn row(step: Step, workspace: &Workspace, prices: &Prices) -> Row {
         risk: step.risk.as_str().to_owned(),
         downtime: step.downtime,
         monthly_cost,
+        calls: None,
     }
 }

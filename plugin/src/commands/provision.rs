@@ -47,6 +47,8 @@ so that an old selection never does an old thing. Steps that do not need each ot
 
 Stop it anywhere and run it again: it finishes what is there. Ctrl-C lets the steps under way end and starts no
 other. A failed step is a row with error, code and help; what needs it is skipped and the rest goes on.
+What is to be made at a provider has to be there to be had: a size, an image, a location, a limit that stands in the
+way is told at its line before anything is made (ha check --offers shows all of it).
 With nothing to do there is one row: action none, status unchanged."
     }
 
@@ -117,6 +119,8 @@ With nothing to do there is one row: action none, status unchanged."
                 region.as_ref().is_none_or(|region| id.region == region.as_str())
                     && selection.as_ref().is_none_or(|selection| selection.contains(id))
             })?;
+            // Before anything is made: half a region is worse than none.
+            context.unobjected(realm.objections(&plugin.ledgers, &steps).await)?;
             Ok((lock, steps, world.silent))
         });
         let (lock, steps, silent) = plan.at(head)?;

@@ -6,6 +6,7 @@ use std::{
 };
 
 use ha_core::{
+    check::codes,
     config::{self, Config, Target},
     finding::{self, Finding, Severity},
     model::Workspace,
@@ -18,6 +19,7 @@ use super::{Places, Settings, find};
 use crate::{
     HaPlugin,
     error::{Failed, What},
+    log,
     nu::At,
 };
 
@@ -53,6 +55,7 @@ impl Context {
     ) -> Result<Self, LabeledError> {
         let settings = Settings::read(engine)?;
         let places = Places::ask(engine)?;
+        log::follow(places.variable(log::VARIABLE).as_deref()).at(span)?;
         let here = PathBuf::from(engine.get_current_dir()?);
         let file = find::find(named.as_deref().or(settings.workspace.as_deref()), &here).at(span)?;
         let evaluation = plugin.evaluations.get(&file, &places.cache()).at(span)?;
@@ -108,6 +111,32 @@ impl Context {
         findings
     }
 
+    /// Gives what others found its places in the files.
+    pub(crate) fn placed(&self, mut findings: Vec<Finding>) -> Vec<Finding> {
+        self.evaluation.map.resolve(&mut findings);
+        finding::sort(&mut findings);
+        findings
+    }
+
+    /// Refuses a plan to which there is an objection that is an error; these have no places yet.
+    pub(crate) fn unobjected(&self, objections: Vec<Finding>) -> Result<(), Failed> {
+        let objections = self.placed(objections);
+        let errors = objections.iter().filter(|it| it.severity == Severity::Error);
+        let Some(first) = errors.clone().next() else {
+            return Ok(());
+        };
+        let known = codes::ALL.iter().find(|(code, _)| *code == first.code);
+        Err(Failed::NotOffered {
+            code: known.map_or(codes::OFFER_UNKNOWN, |(code, _)| code),
+            message: located(first),
+            help: first
+                .help
+                .clone()
+                .unwrap_or_else(|| "run: ha check --offers".to_owned()),
+            errors: errors.count(),
+        })
+    }
+
     /// The text of one of the files, as it was when it was read; places of findings count its bytes.
     /// None when the file went away since then: there is nothing to draw.
     pub(crate) fn text(&self, file: &str) -> Option<String> {
@@ -143,14 +172,7 @@ impl Context {
 fn invalid(findings: &[Finding]) -> Failed {
     let errors = findings.iter().filter(|it| it.severity == Severity::Error);
     let message = match errors.clone().next() {
-        Some(Finding {
-            message,
-            place: Some(place),
-            ..
-        }) => {
-            format!("{}:{}:{}: {message}", place.file, place.line, place.column)
-        }
-        Some(Finding { message, .. }) => message.clone(),
+        Some(finding) => located(finding),
         None => "the workspace could not be read".to_owned(),
     };
     Failed::Invalid {
@@ -159,7 +181,16 @@ fn invalid(findings: &[Finding]) -> Failed {
     }
 }
 
-fn read_config(path: &Path) -> Result<(Config, Vec<Finding>), Failed> {
+/// The message, behind its place where it has one.
+fn located(finding: &Finding) -> String {
+    let message = &finding.message;
+    match &finding.place {
+        Some(place) => format!("{}:{}:{}: {message}", place.file, place.line, place.column),
+        None => message.clone(),
+    }
+}
+
+pub(super) fn read_config(path: &Path) -> Result<(Config, Vec<Finding>), Failed> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(config::parse(&text, &path.display().to_string())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok((Config::default(), Vec::new())),

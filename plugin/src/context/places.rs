@@ -11,7 +11,8 @@ use nu_protocol::{ShellError, Value};
 
 use crate::error::Failed;
 
-const VARIABLES: [&str; 8] = [
+const VARIABLES: [&str; 9] = [
+    crate::log::VARIABLE,
     "HA_STATE_HOME",
     "HA_RUNTIME_DIR",
     "HA_GUARD",

@@ -10,30 +10,37 @@ use std::{
 use ha_cloud::{
     Clouds, Provider, ProviderError, UserDataOf,
     aws::{self, AwsProvider},
+    clouds::Closed,
     digitalocean::{self, DigitalOceanProvider},
     hetzner::{self, HetznerProvider},
     limits::Ledger,
     local::{LocalOptions, LocalProvider},
+    offers,
     user_data::{UserData, UserDataError},
 };
 use ha_core::{
     config::Target,
+    finding::Finding,
     model::{Declared, Workspace},
     names::ProviderName,
+    plan::{Action, Step},
     resource::{Live, Resource, SSH_KEYS},
 };
 use nu_plugin::EngineInterface;
 use serde_json::{Map, Value};
 
 use super::{Context, credentials::Credentials};
-use crate::{HaPlugin, error::Failed};
+use crate::{
+    HaPlugin,
+    error::{Failed, WHAT_HAPPENED},
+};
 
 /// Where the locks and acts of workspaces at the clouds lie, beside those of this machine's workspaces: the same
 /// workspace may be rehearsed here while it runs there.
 const CLOUDS: &str = "clouds";
 
-/// Under way at once at each provider.
-const REQUESTS: usize = 16;
+/// Under way at once at each provider, for each step of a plan that is.
+const REQUESTS_A_STEP: usize = 3;
 
 /// Clones are the same.
 #[derive(Clone)]
@@ -104,17 +111,30 @@ impl Context {
             Target::Local => Ok(Realm::Local(LocalProvider::open(options)?)),
             Target::Cloud => {
                 options.state_root.push(CLOUDS);
+                let resources = ha_core::desired::resources(workspace, &self.config);
+                let (clouds, mut closed) = self.clouds(plugin, engine, workspace, &resources)?;
+                let names: BTreeSet<ProviderName> = resources.iter().map(|it| it.provider).collect();
+                // With none of them open there is nobody to ask, and the first thing to do is said at once.
+                if !closed.is_empty() && closed.len() == names.len() {
+                    return Err(closed.swap_remove(0));
+                }
                 Ok(Realm::Clouds {
-                    clouds: self.clouds(plugin, engine, workspace)?,
+                    clouds,
                     desk: LocalProvider::open(options)?,
                 })
             }
         }
     }
 
-    /// The providers that something of the workspace is declared with, each with its credential.
-    fn clouds(&self, plugin: &HaPlugin, engine: &EngineInterface, workspace: &Workspace) -> Result<Clouds, Failed> {
-        let resources = ha_core::desired::resources(workspace, &self.config);
+    /// The providers that something of the workspace is declared with, each with its credential. Whoever cannot be opened
+    /// is one of them all the same, gives that as its answer to everything, and is told in the second list.
+    pub(crate) fn clouds(
+        &self,
+        plugin: &HaPlugin,
+        engine: &EngineInterface,
+        workspace: &Workspace,
+        resources: &[Resource],
+    ) -> Result<(Clouds, Vec<Failed>), Failed> {
         let names: BTreeSet<ProviderName> = resources.iter().map(|it| it.provider).collect();
         let credentials = Credentials {
             engine,
@@ -122,8 +142,9 @@ impl Context {
             folder: self.file.parent().unwrap_or(&self.file),
         };
         let ssh_public_key = self.ssh_public_key()?;
-        let user_data = self.user_data(workspace, &resources)?;
-        let mut providers = Vec::new();
+        let user_data = self.user_data(workspace, resources)?;
+        let mut providers: Vec<(ProviderName, Arc<dyn Provider>)> = Vec::new();
+        let mut closed = Vec::new();
         for name in names {
             let ledger = plugin.ledgers.of(name);
             let account = Account {
@@ -132,10 +153,15 @@ impl Context {
                 ssh_public_key: ssh_public_key.clone(),
                 user_data: user_data.clone(),
             };
-            let provider = self.cloud(name, workspace, &resources, account)?;
-            providers.push((name, provider));
+            match self.cloud(name, workspace, resources, account) {
+                Ok(provider) => providers.push((name, provider)),
+                Err(why) => {
+                    providers.push((name, Arc::new(closed_by(name, &why))));
+                    closed.push(why);
+                }
+            }
         }
-        Ok(Clouds::new(providers))
+        Ok((Clouds::new(providers), closed))
     }
 
     /// What each server runs at its first start, rendered when it is made.
@@ -178,7 +204,11 @@ impl Context {
         } = account;
         let ws = workspace.name.clone();
         let endpoint = self.config.providers.get(&name).and_then(|it| it.endpoint.clone());
-        let concurrency = REQUESTS;
+        // Whoever wants one thing at a time means requests as well; else a step looks at several things at once.
+        let concurrency = match self.settings.concurrency {
+            1 => 1,
+            steps => steps * REQUESTS_A_STEP,
+        };
         Ok(match name {
             ProviderName::Digitalocean => {
                 let token = credentials.required(name, "token")?;
@@ -231,6 +261,7 @@ impl Context {
                     ledger,
                     ssh_key,
                     user_data,
+                    open_ports: aws::open_ports(resources),
                     ..aws::Options::new(ws, key, locations)
                 })?)
             }
@@ -242,6 +273,15 @@ impl Context {
                 });
             }
         })
+    }
+}
+
+fn closed_by(name: ProviderName, why: &Failed) -> Closed {
+    Closed {
+        name,
+        what: why.to_string(),
+        code: why.code(),
+        help: why.help().unwrap_or_else(|| WHAT_HAPPENED.to_owned()),
     }
 }
 
@@ -292,6 +332,15 @@ impl Realm {
         }
     }
 
+    /// What stands in the way of these steps at the providers, as far as they tell; without places. Nothing does on this
+    /// machine, and where nothing is to be made nobody is asked.
+    pub(crate) async fn objections(&self, ledgers: &Ledgers, steps: &[Step]) -> Vec<Finding> {
+        match self {
+            Self::Local(_) => Vec::new(),
+            Self::Clouds { clouds, .. } => objections(clouds, ledgers, steps).await,
+        }
+    }
+
     /// What there is, and who of the providers could not say it.
     pub(crate) async fn observe(&self) -> Result<(Vec<Live>, Vec<Silent>), ProviderError> {
         match self {
@@ -310,4 +359,18 @@ impl Realm {
             }
         }
     }
+}
+
+/// What stands in the way of these steps, as far as the providers tell; without places.
+pub(crate) async fn objections(clouds: &Clouds, ledgers: &Ledgers, steps: &[Step]) -> Vec<Finding> {
+    let made = |it: &&Step| matches!(it.action, Action::Create | Action::Replace);
+    let made: Vec<&Resource> = steps.iter().filter(made).filter_map(|it| it.desired.as_ref()).collect();
+    if made.is_empty() {
+        return Vec::new();
+    }
+    let mut found = clouds.objections(&made).await;
+    // Afterwards: what was asked for that counts, too.
+    let left = made.iter().map(|it| (it.provider, ledgers.of(it.provider).limit()));
+    found.extend(offers::too_many_calls(steps, &left.collect()));
+    found
 }

@@ -1,6 +1,8 @@
 //! Commands in the process of the test: examples, error codes, shapes. Nothing here starts a process of a workspace.
 
 mod cost;
+mod dns;
+mod existing;
 mod looking;
 mod moving;
 mod oracle;
@@ -52,6 +54,7 @@ fn whatever_changes_the_world_can_be_tried_dry() {
             "ack",
             "db sync-mode",
             "db voters",
+            "adopt",
         ];
         if acts.iter().any(|act| command.name() == format!("ha {act}")) {
             let dry = command.signature().get_long_flag("dry-run");

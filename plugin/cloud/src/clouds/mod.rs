@@ -1,21 +1,31 @@
 //! Several providers as one: each resource goes to whom it was declared with, and all are asked side by side.
 
+mod closed;
+mod survey;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+
+pub use closed::Closed;
 
 use async_trait::async_trait;
 use futures::future::join_all;
 use ha_core::{
+    cost::Told,
+    finding::Finding,
     names::ProviderName,
     resource::{Live, Resource, ResourceId},
 };
+use jiff::civil::Date;
 
-use crate::{Account, Provider, ProviderError};
+use crate::{
+    Account, Provider, ProviderError, offers,
+    rights::{Door, Report, Use},
+};
 
 /// The providers of one workspace. Clones are the same.
 #[derive(Clone)]
@@ -59,6 +69,49 @@ impl Clouds {
             .iter()
             .map(|(name, provider)| async move { (*name, provider.account().await) });
         join_all(asked).await
+    }
+
+    /// What each of the providers that tell their prices asks for what it sells.
+    pub async fn price_each(&self, on: Date) -> Vec<(ProviderName, Result<Vec<Told>, ProviderError>)> {
+        let lists = self.providers.iter();
+        let asked = lists.filter_map(|(name, provider)| Some((*name, provider.price_list()?)));
+        join_all(asked.map(|(name, list)| async move { (name, list.told(on).await) })).await
+    }
+
+    /// Whose credential each provider was given, and what of `uses` it may do.
+    pub async fn rights_each(&self, uses: impl Fn(ProviderName) -> BTreeSet<Use>) -> Vec<(ProviderName, Report)> {
+        let asked = self.providers.iter().map(|(name, provider)| {
+            let uses = uses(*name);
+            async move {
+                let report = match provider.rights() {
+                    Some(rights) => rights.report(&uses).await,
+                    None => Report {
+                        doors: vec![Door {
+                            location: None,
+                            who: provider.account().await.map(|it| it.who),
+                        }],
+                        rights: Vec::new(),
+                    },
+                };
+                (*name, report)
+            }
+        });
+        join_all(asked).await
+    }
+
+    /// What of `wanted` cannot be had now. A provider that does not say it is a warning, and keeps no other from it.
+    pub async fn objections(&self, wanted: &[&Resource]) -> Vec<Finding> {
+        let asked = self.providers.iter().map(|(name, provider)| async move {
+            let own: Vec<&Resource> = wanted.iter().copied().filter(|it| it.provider == *name).collect();
+            match provider.offers().filter(|_| !own.is_empty()) {
+                Some(offers) => match offers.objections(&own).await {
+                    Ok(found) => found,
+                    Err(error) => vec![offers::unknown(*name, &error)],
+                },
+                None => Vec::new(),
+            }
+        });
+        join_all(asked).await.into_iter().flatten().collect()
     }
 
     fn of(&self, name: ProviderName) -> Result<&Arc<dyn Provider>, ProviderError> {

@@ -238,6 +238,11 @@ impl LocalProvider {
         self.local.layout.secrets().join("admin")
     }
 
+    /// Mode 0600: the password that replicas stream with and nothing else.
+    pub fn replication_password_file(&self) -> PathBuf {
+        self.local.layout.secrets().join("replication")
+    }
+
     /// The workspace's folder, for messages.
     pub fn folder(&self) -> &Path {
         &self.local.layout.root

@@ -47,7 +47,14 @@ codes! {
     STORE_MAJORITY = "ha::check::store_majority", "one region holds so much of the store that nothing can be decided without it";
 
     DNS_DEFAULT = "ha::check::dns_default", "geographic records leave some users unanswered";
-    DNS_REGION = "ha::check::dns_region", "the default region of the DNS does not exist";
+    DNS_REGION = "ha::check::dns_region", "the DNS names a region that does not exist";
+    DNS_ZONE = "ha::check::dns_zone", "the hosted zone cannot hold the domain";
+    DNS_NAME = "ha::check::dns_name", "two regions would be called the same";
+    DNS_TTL = "ha::check::dns_ttl", "answers are kept for longer than a region that is gone can wait";
+    DNS_PAIR = "ha::check::dns_pair", "failover between names is between two regions, and there are others";
+    DNS_PROBES = "ha::check::dns_probes", "failover between names needs health checks";
+    DNS_PLACE = "ha::check::dns_place", "a place of geographic records is unknown, taken twice, or nobody's";
+    DNS_PORT = "ha::check::dns_port", "health checks ask a port that nobody listens on";
 
     LAG_ABOVE_RPO = "ha::check::lag_above_rpo", "a lag limit above the RPO cannot meet it";
     LAG_ORDER = "ha::check::lag_order", "the three lag limits are not in order";
@@ -65,6 +72,19 @@ codes! {
     WITNESS_STORE = "ha::check::witness_store", "a witness region has no member of the agreement store";
     BUDGET = "ha::check::budget", "what is declared costs more than the objectives allow";
     ONE_COPY = "ha::check::one_copy", "there is no second copy that a commit could wait for";
+
+    PROVIDER_RANGE = "ha::check::provider_range", "the provider takes no network of that range";
+    PROVIDER_HEALTH_CHECK = "ha::check::provider_health_check", "the provider's balancers do not check like that";
+    PROVIDER_LABEL = "ha::check::provider_label", "a name or a label has what the provider's labels cannot hold";
+    PROVIDER_FIREWALL = "ha::check::provider_firewall", "the provider's firewalls cannot have that many";
+
+    OFFER_LOCATION = "ha::offers::location", "the provider has no such location, or not for this account";
+    OFFER_SIZE = "ha::offers::size", "the provider does not sell this size there";
+    OFFER_IMAGE = "ha::offers::image", "the provider has no such image there";
+    OFFER_CAPACITY = "ha::offers::capacity", "the provider has no room there now";
+    OFFER_QUOTA = "ha::offers::quota", "the account may not have that many";
+    OFFER_CALLS = "ha::offers::calls", "the provider allows fewer requests now than the plan needs";
+    OFFER_UNKNOWN = "ha::offers::unknown", "the provider did not say what it has";
 }
 
 #[cfg(test)]

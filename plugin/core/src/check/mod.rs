@@ -2,6 +2,7 @@
 //!
 //! One function per rule, pure, and total: a workspace that breaks one rule is still judged by the others.
 
+mod clouds;
 pub mod codes;
 mod databases;
 mod failover;
@@ -22,6 +23,8 @@ use crate::{
     names::ProviderName,
 };
 
+pub(crate) use network::{is_private as private_network, range as network_range};
+
 type Rule = fn(&Workspace, &Config) -> Vec<Finding>;
 
 const RULES: &[Rule] = &[
@@ -31,6 +34,7 @@ const RULES: &[Rule] = &[
     regions::store_members,
     regions::the_store_outlives_a_region,
     regions::dns_answers_everybody,
+    crate::dns::findings::findings,
     structure::names_are_unique,
     structure::nodes_are_told_apart,
     structure::groups_exist,
@@ -61,6 +65,10 @@ const RULES: &[Rule] = &[
     failover::witnesses_keep_the_store,
     failover::there_is_a_second_copy,
     operator::region_names_agree,
+    clouds::networks_fit_their_provider,
+    clouds::health_checks_fit_their_provider,
+    clouds::labels_fit_their_provider,
+    clouds::firewalls_fit_their_provider,
 ];
 
 /// Everything that is wrong or worth knowing, sorted. Paths are filled; places in `workspace.ncl` are not.

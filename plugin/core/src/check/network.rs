@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// First and last address of `10.0.0.0/16`; the address may lie anywhere inside.
-fn range(text: &str) -> Option<(u32, u32, u8)> {
+pub(crate) fn range(text: &str) -> Option<(u32, u32, u8)> {
     let (address, bits) = text.split_once('/')?;
     let address: Ipv4Addr = address.parse().ok()?;
     let bits: u8 = bits.parse().ok().filter(|bits| *bits <= 32)?;
@@ -22,12 +22,23 @@ fn range(text: &str) -> Option<(u32, u32, u8)> {
     Some((address & !hosts, address | hosts, bits))
 }
 
+/// It is inside of what nobody has on the internet.
+pub(crate) fn is_private(text: &str) -> bool {
+    /// RFC 1918, and RFC 6598 for those who ran out of it.
+    const PRIVATE: [&str; 4] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"];
+    let Some((first, last, _)) = range(text) else {
+        return false;
+    };
+    let inside = |(low, high, _): (u32, u32, u8)| low <= first && last <= high;
+    PRIVATE.iter().filter_map(|text| range(text)).any(inside)
+}
+
 fn networks(workspace: &Workspace) -> impl Iterator<Item = (&Region, &Network)> {
     let regions = workspace.regions.iter();
     regions.flat_map(|region| region.networks.iter().map(move |network| (region, network)))
 }
 
-fn path(network: &Network) -> String {
+pub(super) fn path(network: &Network) -> String {
     format!("{}.ip_range", network.declared.path)
 }
 
@@ -38,16 +49,13 @@ pub(super) fn ranges_are_private(workspace: &Workspace, _: &Config) -> Vec<Findi
 }
 
 fn private(network: &Network) -> Option<Finding> {
-    /// RFC 1918, and RFC 6598 for those who ran out of it.
-    const PRIVATE: [&str; 4] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"];
     let text = &network.ip_range;
-    let Some((first, last, bits)) = range(text) else {
+    let Some((first, _, bits)) = range(text) else {
         let message = format!("\"{text}\" is not a range of addresses");
         let finding = Finding::error(codes::RANGE, message).at(path(network));
         return Some(finding.help("write the first address and the length of the prefix: \"10.0.0.0/16\""));
     };
-    let inside = |(low, high, _): (u32, u32, u8)| low <= first && last <= high;
-    if !PRIVATE.iter().filter_map(|text| range(text)).any(inside) {
+    if !is_private(text) {
         let message = format!("{text} is not private: it would hide addresses that belong to others");
         let finding = Finding::error(codes::RANGE, message).at(path(network));
         return Some(finding.help("take a part of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16"));

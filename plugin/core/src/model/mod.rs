@@ -212,11 +212,31 @@ pub struct ForwardingRule {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthCheck {
+    /// `http`, `https` or `tcp`.
+    #[serde(default = "http", skip_serializing_if = "is_http")]
+    pub protocol: String,
+    /// The port that is asked; without one, each rule's own target port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Asked for by `http` and `https`; `tcp` connects and no more.
+    #[serde(default = "health")]
     pub path: String,
     pub interval_seconds: u64,
     pub timeout_seconds: u64,
     pub fall: u32,
     pub rise: u32,
+}
+
+fn http() -> String {
+    "http".to_owned()
+}
+
+fn is_http(protocol: &str) -> bool {
+    protocol == "http"
+}
+
+fn health() -> String {
+    "/health".to_owned()
 }
 
 /// A database node the workspace runs itself (`ha.Postgres`), or a managed one.
@@ -257,11 +277,25 @@ pub struct Dns {
     /// `dns`
     pub path: String,
     pub domain: String,
+    /// The hosted zone that holds the names; none is one of the domain's own.
+    pub zone: Option<String>,
     pub ttl_seconds: u64,
-    /// failover, latency, geolocation, weighted
+    /// simple, failover, latency, geolocation, weighted
     pub routing: String,
     /// The region that answers where no other rule does.
     pub default_region: Option<String>,
+    /// Whom a region answers, by its name: `europe`, `IE`, `US-VA`.
+    pub locations: BTreeMap<String, Vec<String>>,
+    /// What a region is called below the domain, by its name: `us`.
+    pub names: BTreeMap<String, String>,
+    /// How much a region gets, by its name; 1 where it is not said.
+    pub weights: BTreeMap<String, u64>,
+    /// Regions are asked whether they are well; otherwise they are answered though they are not.
+    pub probes: bool,
+    /// HTTP, HTTPS, TCP
+    pub probe_protocol: String,
+    pub probe_port: u16,
+    pub probe_path: String,
     pub probe_interval_seconds: u64,
     pub probe_failures: u32,
 }

@@ -13,7 +13,7 @@ use nu_protocol::{
     Example, Flag, IntoValue, LabeledError, PipelineData, PositionalArg, Signature, Spanned, SyntaxShape, Type,
 };
 
-use super::{complete_regions, cost::prices};
+use super::complete_regions;
 use crate::{
     HaPlugin,
     context::{Context, Silent, Thing},
@@ -138,7 +138,7 @@ machine: look, and let no play run."
             let inventory = ansible::inventory(workspace, context.config.target, &hosts);
             return Ok(PipelineData::value(inventory.into_value(call.head), None));
         }
-        let prices = prices(&context);
+        let prices = context.prices(plugin, engine, workspace)?.all;
         let now = Timestamp::now();
         let rows = world
             .things()

@@ -3,7 +3,7 @@
 //! The keys differ as the providers' rules do (`ha/ws` at Hetzner, `ha:ws` at AWS, the tag `ha:ws:shop` at
 //! DigitalOcean); what is written in them is the same everywhere, and must fit everywhere it is used.
 
-use ha_core::names::ProviderName;
+use crate::names::ProviderName;
 
 /// DigitalOcean carries key and value in one tag: `ha:region:` is the longest key there is.
 const LONGEST_KEY_IN_TAG: usize = "ha:region:".len();
