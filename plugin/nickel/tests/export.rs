@@ -49,7 +49,8 @@ fn every_default_is_in_the_library() {
     assert_eq!(us["load_balancer"]["forwarding_rules"][0], rule);
     assert_eq!(us["database"]["protect"], true);
     let probe = json!({
-        "protocol": "HTTPS", "path": "/health", "port": 443, "request_interval": 30, "failure_threshold": 3,
+        "enabled": true, "protocol": "HTTPS", "path": "/health", "port": 443, "request_interval": 30,
+        "failure_threshold": 3,
     });
     assert_eq!(all["dns"]["health_check"], probe);
 }

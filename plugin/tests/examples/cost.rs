@@ -36,9 +36,11 @@ fn a_bill_is_typed_rows_in_two_currencies_with_a_reason_where_there_is_no_price(
             "provider",
             "currency",
             "rate",
+            "origin",
             "as_of",
             "stale",
-            "source"
+            "source",
+            "note"
         ]
     );
     let servers = named(&rows, "us-app", "server");

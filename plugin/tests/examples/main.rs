@@ -147,7 +147,8 @@ fn before_the_first_provision_everything_is_absent_in_the_usual_columns() {
             "reason",
             "risk",
             "downtime",
-            "monthly_cost"
+            "monthly_cost",
+            "calls"
         ]
     );
     assert_eq!(shell.rows("ha plan --destroy").len(), 0);

@@ -13,7 +13,7 @@ use ha_core::{
 };
 use ha_data::{
     DataError,
-    postgres::{self, Session},
+    postgres::{self, DataDir, Session},
 };
 use ha_store::{Entry, Revision, Store, StoreError, Swap, Write};
 use serde::{Deserialize, Serialize};
@@ -58,6 +58,8 @@ enum Step {
     Make,
     /// The database that runs here is the cluster, and the store does not know that yet.
     Settle,
+    /// What lies here is what this node made; its guard ended before the store knew.
+    Resume,
     /// Nothing yet.
     Wait(String),
     /// It is known which cluster this is, and nothing is left to do.
@@ -78,8 +80,9 @@ fn decide(config: &GuardConfig, absent: bool, running: Option<&str>, init: Optio
         None if absent && config.declared_primary => Step::Claim,
         None if absent => Step::Wait("the declared primary has not made the cluster yet".to_owned()),
         // A primary that runs: the one that was just made, or the store lost what it knew.
-        Some(_) | None => match running {
+        claimed => match running {
             Some(_) => Step::Settle,
+            None if claimed.is_some() => Step::Resume,
             None => Step::Wait("the database does not answer yet".to_owned()),
         },
     }
@@ -136,6 +139,12 @@ async fn step(guard: &Guard, store: &dyn Store) -> anyhow::Result<bool> {
             state.set_phase(Phase::of(DatabaseState::Creating, "initdb makes a new cluster"));
             postgres::init(&config.postgres, &config.node).await?;
             guard.keeper.look().await?;
+        }
+        Step::Resume => {
+            // The first term may be agreed on already, and then nobody starts a folder of which that is not known.
+            if !up && let DataDir::Present { system_identifier, .. } = postgres::data_dir(&config.postgres).await? {
+                state.expect(system_identifier);
+            }
         }
         Step::Settle => settle(state, store, &key, entry, running.unwrap_or_default()).await?,
         Step::Wait(why) => {
@@ -289,10 +298,12 @@ pub(super) mod tests {
     #[test]
     fn a_cluster_is_known_once_its_primary_is_complete() {
         let claimed = claimed("us-db-1");
-        assert!(matches!(
+        assert_eq!(
             decide(&config(true), false, None, Some(&claimed)),
-            Step::Wait(_)
-        ));
+            Step::Resume,
+            "its guard was killed in between"
+        );
+        assert!(matches!(decide(&config(true), false, None, None), Step::Wait(_)));
         assert_eq!(decide(&config(true), false, Some("7"), Some(&claimed)), Step::Settle);
         assert_eq!(
             decide(&config(true), false, Some("7"), None),
