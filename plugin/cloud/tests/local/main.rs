@@ -106,10 +106,17 @@ async fn a_whole_region_comes_up_heals_and_goes() {
     assert_ne!(pid_in(&region.join("supervise.json")), supervisor);
 
     // Every unit and the database itself are killed at once, and come back.
-    for (_, pid) in runs(&region) {
-        kill(Pid::from_raw(pid), Signal::SIGKILL).expect("kill");
+    let mut killed: Vec<i32> = runs(&region).into_iter().map(|(_, pid)| pid).collect();
+    killed.push(postmaster(&region));
+    for pid in &killed {
+        kill(Pid::from_raw(*pid), Signal::SIGKILL).expect("kill");
     }
-    kill(Pid::from_raw(postmaster(&region)), Signal::SIGKILL).expect("kill");
+    // One that is about to die still answers, and what it says is true for that moment only.
+    until("the end of what was killed", Duration::from_secs(5), async || {
+        let left = processes_below(&region);
+        killed.iter().all(|pid| !left.contains(pid)).then_some(())
+    })
+    .await;
     machine.make(&resources).await;
     until("a write after the fall", Duration::from_secs(20), async || {
         let answer = reqwest::Client::new().post(format!("{http}/write")).send().await.ok()?;
