@@ -27,6 +27,9 @@ pub(super) fn listen(runtime_dir: &Path) {
     FILE.get_or_init(|| runtime_dir.join("fail_at"));
 }
 
+/// Until a stop has reached every thread.
+const STANDS_STILL: std::time::Duration = std::time::Duration::from_millis(200);
+
 /// Does not return if the guard was told to end here; returns late if it was told to stand still.
 pub(super) fn point(step: &str) {
     if AT.as_deref() == Some(step) {
@@ -49,6 +52,8 @@ pub(super) fn point(step: &str) {
     if stop {
         tracing::error!(step, "stopped here, as the file fail_at says");
         let stopped = kill_process(getpid(), Signal::STOP);
+        // Another thread may be the one to take the signal: this one must not go on before all of them stand still.
+        std::thread::sleep(STANDS_STILL);
         tracing::error!(step, ?stopped, "going on");
     } else {
         tracing::error!(step, "the file fail_at ends this guard here");
