@@ -78,7 +78,7 @@ On the local target there are no rows."
                 result: None,
             },
             Example {
-                example: "ha orphans | get monthly_cost | compact | math sum",
+                example: "ha orphans | get monthly_cost | compact | append 0 | math sum",
                 description: "What all of it costs a month",
                 result: None,
             },
