@@ -29,7 +29,7 @@ const WITNESS: &str = "--witness 'a test saw every process of it end'";
 /// the furthest of the others; writes come back by the shell alone, and guards that come back later find everything in
 /// order: the old primary joins again, the next change of primary is theirs.
 fn every_guard_is_killed_and_the_primary_with_them(world: &World) -> String {
-    let (region, epoch, [to, other]) = (world.leader(), world.epoch(), world.others());
+    let (region, epoch, [to, _]) = (world.leader(), world.epoch(), world.others());
     let steps = world.cluster.folder().join("witness-steps.json");
     let verdict = world.oracle(&format!(
         "{}
@@ -75,7 +75,6 @@ fn every_guard_is_killed_and_the_primary_with_them(world: &World) -> String {
          let epoch = epoch; fault kill region {region}; wait failover $epoch; fault restore region {region}; wait whole"
     ));
     again.passes();
-    let _ = other;
     format!("{verdict}; afterwards {again}")
 }
 

@@ -17,7 +17,7 @@ use std::{
     sync::{LazyLock, OnceLock},
 };
 
-use rustix::process::{Signal, getpid, kill_process};
+use nix::sys::signal::{Signal, raise};
 
 static AT: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("HA_FAIL_AT").ok().filter(|it| !it.is_empty()));
 static FILE: OnceLock<PathBuf> = OnceLock::new();
@@ -26,9 +26,6 @@ static FILE: OnceLock<PathBuf> = OnceLock::new();
 pub(super) fn listen(runtime_dir: &Path) {
     FILE.get_or_init(|| runtime_dir.join("fail_at"));
 }
-
-/// Until a stop has reached every thread.
-const STANDS_STILL: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// Does not return if the guard was told to end here; returns late if it was told to stand still.
 pub(super) fn point(step: &str) {
@@ -51,9 +48,8 @@ pub(super) fn point(step: &str) {
     }
     if stop {
         tracing::error!(step, "stopped here, as the file fail_at says");
-        let stopped = kill_process(getpid(), Signal::STOP);
-        // Another thread may be the one to take the signal: this one must not go on before all of them stand still.
-        std::thread::sleep(STANDS_STILL);
+        // Sent to this thread, which takes it before it goes on; one that is sent to the process may be taken by another.
+        let stopped = raise(Signal::SIGSTOP);
         tracing::error!(step, ?stopped, "going on");
     } else {
         tracing::error!(step, "the file fail_at ends this guard here");
